@@ -1,0 +1,37 @@
+# `make demo` shows the product, `make test` checks it. Both make .venv on the first run.
+PYTHON ?= python3
+VENV   ?= .venv
+# faiss-gpu only where there is a GPU to answer; it must never be installed beside faiss-cpu.
+FAISS  := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
+PIP    := $(VENV)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt
+
+# pip installs without bytecode, which is quick; Python then compiles what is imported, once, if it may write it.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: demo test lint clean
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) -e ".[$(FAISS)]"
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) -e ".[$(FAISS),dev]"
+	@touch $@ $(VENV)/.installed
+
+demo: $(VENV)/.installed
+	$(VENV)/bin/ragserve ingest examples/corpus --index examples/.ragserve
+	$(VENV)/bin/ragserve query --index examples/.ragserve --file examples/questions.txt
+
+lint: $(VENV)/.installed-dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/lint-imports
+
+test: lint
+	HF_HUB_OFFLINE=1 $(VENV)/bin/python -m pytest
+
+clean:
+	rm -rf $(VENV) examples/.ragserve build *.egg-info
