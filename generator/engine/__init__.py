@@ -1,0 +1,1 @@
+"""From logits to tokens: sampling, stopping, and the loop over a batch."""

@@ -1,0 +1,116 @@
+"""The generator's face: what every generator can do, and which one a name means."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Unpack
+
+from generator.errors import UnsupportedOperation
+from generator.types import (
+    Completion,
+    GroundedAnswer,
+    Passage,
+    SamplingOptions,
+    SamplingOverrides,
+    TokenEvent,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+READER = "reader"
+Prompt = str | Sequence[int]
+
+
+class Generator(ABC):
+    """Turns prompts into text, and questions with passages into grounded answers.
+
+    Sampling is given as `options`, as keyword arguments (`temperature=0.7`), or both; the latter win.
+    """
+
+    @staticmethod
+    def load(
+        name_or_path: str | Path,
+        *,
+        device: str | torch.device = "auto",
+        dtype: str | torch.dtype = "auto",
+        embeddings_folder: Path | None = None,
+        adapter: str | Path | None = None,
+    ) -> Generator:
+        """Load "reader" (the embedded default), a model folder, or a model on the Hugging Face hub.
+
+        The reader takes its word embeddings from `embeddings_folder`, the embedder's model folder. `adapter`
+        is a PEFT LoRA folder to merge into the weights.
+        """
+        from generator.hardware import resolve_device, resolve_dtype
+
+        place = resolve_device(device)
+        number_format = resolve_dtype(dtype, place)
+        if name_or_path == READER:
+            from generator.embedded import ReaderGenerator
+
+            if adapter is not None:
+                raise UnsupportedOperation(
+                    "The reader takes no adapters.", hint="Name a model folder instead."
+                )
+            return ReaderGenerator.load(
+                device=place, dtype=number_format, embeddings_folder=embeddings_folder
+            )
+        from generator.checkpoint import CheckpointGenerator
+
+        loaded = CheckpointGenerator.load(name_or_path, device=place, dtype=number_format)
+        if adapter is not None:
+            loaded.load_lora(adapter)
+            loaded.merge_lora()
+        return loaded
+
+    @abstractmethod
+    def logits(self, token_ids: torch.Tensor | Sequence[Sequence[int]]) -> torch.Tensor:
+        """Scores (batch, tokens, vocabulary) in float32 for token ids (batch, tokens)."""
+
+    @abstractmethod
+    def generate(
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        *,
+        options: SamplingOptions | None = None,
+        **overrides: Unpack[SamplingOverrides],
+    ) -> list[Completion]:
+        """Continue each prompt, given as text or token ids; together, yet as if each were alone."""
+
+    @abstractmethod
+    def stream(
+        self,
+        prompt: Prompt,
+        *,
+        options: SamplingOptions | None = None,
+        **overrides: Unpack[SamplingOverrides],
+    ) -> Iterator[TokenEvent]:
+        """Continue one prompt, piece by piece; the pieces joined are the completion's text."""
+
+    @abstractmethod
+    def answer_stream(
+        self,
+        question: str,
+        passages: Sequence[Passage],
+        *,
+        options: SamplingOptions | None = None,
+        **overrides: Unpack[SamplingOverrides],
+    ) -> Iterator[TokenEvent | GroundedAnswer]:
+        """Answer from passages: pieces of the text, then the whole answer as the last item."""
+
+    def answer(
+        self,
+        question: str,
+        passages: Sequence[Passage],
+        *,
+        options: SamplingOptions | None = None,
+        **overrides: Unpack[SamplingOverrides],
+    ) -> GroundedAnswer:
+        """Answer from passages [(id, text), ...]."""
+        *_, last = self.answer_stream(question, passages, options=options, **overrides)
+        if not isinstance(last, GroundedAnswer):
+            raise TypeError("answer_stream must end with a GroundedAnswer")
+        return last

@@ -1,0 +1,31 @@
+"""Where a reader's training starts: MiniLM's weights under fresh heads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from generator.model.attention import AttentionKernel, sdpa
+from generator.model.families import bert_config, bert_state
+from generator.reader.architecture import ReaderConfig, ReaderModel
+
+
+def start_reader(
+    folder: Path, *, kernel: AttentionKernel = sdpa, generator: torch.Generator | None = None
+) -> ReaderModel:
+    """A reader on a BERT folder's transformer; its word embeddings are frozen, its heads are fresh."""
+    config = starting_config(folder)
+    reader = ReaderModel(config, kernel=kernel)
+    state = bert_state(load_file(folder / "model.safetensors"), config.model)
+    reader.transformer.load_state_dict(state)
+    reader.initialise_heads(generator=generator)
+    reader.transformer.embed_tokens.weight.requires_grad_(False)
+    return reader
+
+
+def starting_config(folder: Path) -> ReaderConfig:
+    """Shape of a reader on a BERT folder's transformer."""
+    return ReaderConfig(model=bert_config(json.loads((folder / "config.json").read_text(encoding="utf-8"))))

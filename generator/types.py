@@ -1,0 +1,152 @@
+"""The values that cross the generator's face: how to sample, what came out, and what it rests on."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, TypedDict
+
+from generator.errors import InvalidSampling
+
+FinishReason = Literal["stop", "length"]
+
+Passage = tuple[str, str]
+"""(id, text): all the generator knows of a document."""
+
+
+class SamplingOverrides(TypedDict, total=False):
+    """The fields of `SamplingOptions` as keyword arguments."""
+
+    temperature: float
+    top_k: int | None
+    top_p: float | None
+    min_p: float | None
+    repetition_penalty: float
+    seed: int | None
+    stop: str | tuple[str, ...] | list[str]
+    max_new_tokens: int
+    ignore_eos: bool
+    logprobs: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingOptions:
+    """How the next token is chosen and when to stop. Temperature 0 is greedy; None switches a filter off."""
+
+    temperature: float = 0.0
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    repetition_penalty: float = 1.0  # above 1 discourages tokens that the prompt or the output already has
+    seed: int | None = None
+    stop: tuple[str, ...] = ()  # generation ends before the first of these texts
+    max_new_tokens: int = 256
+    ignore_eos: bool = False
+    logprobs: bool = False
+
+    def __post_init__(self) -> None:
+        _require(
+            _is_int(self.max_new_tokens) and self.max_new_tokens > 0, "max_new_tokens", self, "at least 1"
+        )
+        _require(_in_range(self.temperature, 0, math.inf), "temperature", self, "0 (greedy) or more")
+        _require(self.top_k is None or (_is_int(self.top_k) and self.top_k > 0), "top_k", self, "at least 1")
+        _require(
+            self.top_p is None or (_in_range(self.top_p, 0, 1) and self.top_p > 0),
+            "top_p",
+            self,
+            "above 0 and at most 1",
+        )
+        _require(self.min_p is None or _in_range(self.min_p, 0, 1), "min_p", self, "from 0 to 1")
+        _require(
+            _in_range(self.repetition_penalty, 0, math.inf) and self.repetition_penalty > 0,
+            "repetition_penalty",
+            self,
+            "above 0",
+        )
+        seed_fits = self.seed is None or (_is_int(self.seed) and 0 <= self.seed < 2**63)
+        _require(seed_fits, "seed", self, "a whole number from 0 to 2**63 - 1")
+        _require(
+            isinstance(self.stop, tuple) and all(isinstance(text, str) and text for text in self.stop),
+            "stop",
+            self,
+            "a tuple of texts that are not empty",
+        )
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the most likely token is always taken."""
+        return self.temperature == 0
+
+
+class TokenLogprob(NamedTuple):
+    """Log probability that the model itself gave a generated token, before penalty and temperature."""
+
+    token_id: int
+    logprob: float
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What one prompt turned into. `finish_reason` is "stop" (end token or stop text) or "length".
+
+    `token_ids` are all generated tokens, the end token included; `text` ends before a stop text.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason
+    num_prompt_tokens: int
+    logprobs: tuple[TokenLogprob, ...] | None = None
+
+
+class TokenEvent(NamedTuple):
+    """A piece of streamed text. `token_id` is the last token `text` covers, None for text without one."""
+
+    text: str
+    token_id: int | None = None
+
+
+class Usage(NamedTuple):
+    """Tokens read and tokens written."""
+
+    num_prompt_tokens: int
+    num_output_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerSpan:
+    """Verbatim evidence: `passage.text[start:end]`, in characters of that passage's text."""
+
+    passage_id: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class GroundedAnswer:
+    """An answer and what it rests on.
+
+    `text` carries `[n]` marks, n being the 1-based rank of the passage in the call. When the passages do not
+    answer, `supported` is False, `text` says so and `spans` is empty. `confidence` is in [0, 1].
+    """
+
+    text: str
+    supported: bool
+    confidence: float
+    spans: tuple[AnswerSpan, ...]
+    passage_ids: tuple[str, ...]  # the passages that `text` cites, in order of first citation
+    usage: Usage
+
+
+def _require(holds: bool, name: str, options: SamplingOptions, expected: str) -> None:
+    if not holds:
+        raise InvalidSampling(f"{name} is {getattr(options, name)!r}, but must be {expected}.")
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _in_range(value: object, low: float, high: float) -> bool:
+    """Whether `value` is a finite number from low to high."""
+    return isinstance(value, int | float) and math.isfinite(value) and low <= value <= high

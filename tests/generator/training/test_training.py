@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from generator.reader.reader import Reader
+from generator.training import train_from_file
+from generator.training.__main__ import main
+from generator.training.checkpoint import load_checkpoint
+from generator.training.config import OptimizerConfig, RunConfig, TrainingConfig
+from generator.training.errors import InvalidCheckpoint, TrainingDiverged
+from generator.training.export import export_reader
+from generator.training.task import StepBatches, Task
+from generator.training.trainer import LAST, METRICS, Trainer, learning_rate
+
+WriteConfig = Any
+SHORT = "stages = [{ questions = 60, windows = [24, 48] }]\ntokens_per_batch = 300\nbatches_per_step = 2"
+
+
+def logged(folder: Path, kind: str = "train") -> list[dict[str, Any]]:
+    records = [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
+    return [record for record in records if record["kind"] == kind]
+
+
+def losses(folder: Path) -> dict[int, tuple[float, float]]:
+    return {record["step"]: (record["loss"], record["metrics"]["grad_norm"]) for record in logged(folder)}
+
+
+def test_a_tiny_reader_learns_a_handful_of_questions_and_answers_them(
+    write_config: WriteConfig, tmp_path: Path, start_folder: Path
+) -> None:
+    path = write_config(
+        count=8,
+        task="stages = [{ questions = 1600, windows = [48, 48] }]\ntokens_per_batch = 800\n"
+        "[task.unanswerable]\nshare = 0.0",
+        run="log_steps = 50",
+    )
+    report = train_from_file(path, overrides=["task.validation_share=0.0"])
+    assert report.counters["examples"] == 1600
+
+    export_reader(tmp_path / "run" / LAST, tmp_path / "reader", recipe=path, start_folder=start_folder)
+    reader = Reader.load(tmp_path / "reader", device="cpu", embeddings_folder=start_folder)
+    assert reader.files is not None
+    assert reader.files.training["questions"] == 1600
+    assert reader.files.training["sources"] == {"facts": 1.0}
+    for record in (json.loads(line) for line in (tmp_path / "facts.jsonl").read_text().splitlines()):
+        answer = reader.answer(record["question"], [("only", record["passage"])], threshold=0.0)
+        assert answer.text == f"{record['answers'][0]} [1]"
+
+
+def test_a_run_killed_and_resumed_takes_the_same_steps(write_config: WriteConfig, tmp_path: Path) -> None:
+    path = write_config(task=SHORT, run="log_steps = 1\ncheckpoint_seconds = 0")
+    train_from_file(path, overrides=[f"run.folder={tmp_path / 'whole'}"])
+    expected = losses(tmp_path / "whole")
+
+    folder = tmp_path / "killed"
+    command = [sys.executable, "-m", "generator.training", str(path), f"run.folder={folder}"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 60
+        while not (folder / METRICS).exists() or len(logged(folder)) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    train_from_file(path, overrides=[f"run.folder={folder}"])
+    assert losses(folder) == expected
+    assert logged(folder, "validation")[-1]["f1"] == logged(tmp_path / "whole", "validation")[-1]["f1"]
+
+
+def test_a_resumed_run_continues_instead_of_starting_again(write_config: WriteConfig, tmp_path: Path) -> None:
+    path = write_config(task=SHORT)
+    train_from_file(path, overrides=["run.max_steps=2"])
+    steps = [record["step"] for record in logged(tmp_path / "run")]
+    train_from_file(path)
+    later = [record["step"] for record in logged(tmp_path / "run")][len(steps) :]
+    assert steps == [1, 2]
+    assert later[0] == 3
+
+
+def test_a_checkpoint_of_another_run_is_refused(write_config: WriteConfig) -> None:
+    path = write_config(task=SHORT)
+    train_from_file(path, overrides=["run.max_steps=1"])
+    with pytest.raises(InvalidCheckpoint, match="another task"):
+        train_from_file(path, overrides=["optimizer.learning_rate=1e-3"])
+
+
+def test_the_command_line_reports_as_json_and_mistakes_as_one_sentence(
+    write_config: WriteConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_config(task=SHORT)
+    assert main([str(path), "run.max_steps=1"]) == 0
+    output = capsys.readouterr()
+    assert json.loads(output.out)["steps"] == 1
+    assert "loss" in output.err
+    assert main([str(path), "run.max_stepz=1"]) == 2
+    assert capsys.readouterr().err.strip() == "Unknown key 'run.max_stepz'. Did you mean 'max_steps'?"
+
+
+class Line(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(3))
+
+
+class LineTask(Task[Line, torch.Tensor]):
+    """Least squares, to see that the trainer knows nothing of readers."""
+
+    def __init__(self, *, spoiled_step: int | None = None, interrupted_step: int | None = None) -> None:
+        self.spoiled_step, self.interrupted_step = spoiled_step, interrupted_step
+        self.seen = 0
+
+    num_steps = 40
+
+    def build_model(self) -> Line:
+        return Line()
+
+    def batches(self, step: int) -> StepBatches[torch.Tensor]:
+        generator = torch.Generator().manual_seed(step)
+        rows = [torch.randn(4, 3, generator=generator) for _ in range(2)]
+        if step == self.spoiled_step:
+            rows[1][0, 0] = float("nan")
+        return StepBatches(rows, num_examples=8)
+
+    def loss(self, model: Line, batch: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
+        self.seen += 1
+        if self.interrupted_step is not None and self.seen == 2 * self.interrupted_step + 1:
+            raise KeyboardInterrupt
+        batch = batch * (torch.rand(batch.shape) > 0.2)  # as random as dropout
+        wanted = batch @ torch.tensor([1.0, -2.0, 0.5])
+        return ((batch @ model.weight - wanted) ** 2).sum(), {"examples": float(len(batch)), "tokens": 12.0}
+
+    def validate(self, model: Line) -> dict[str, float]:
+        return {"loss": float((model.weight - torch.tensor([1.0, -2.0, 0.5])).norm())}
+
+
+def line_config(folder: Path) -> TrainingConfig:
+    run = RunConfig(folder=str(folder), checkpoint_seconds=0.0, log_steps=1)
+    return TrainingConfig(run, {"kind": "line"}, OptimizerConfig(learning_rate=0.3, clip_norm=100))
+
+
+def test_the_trainer_runs_any_task(tmp_path: Path) -> None:
+    heard: list[int] = []
+    trainer = Trainer(
+        line_config(tmp_path), LineTask(), on_progress=lambda progress: heard.append(progress.step)
+    )
+    report = trainer.run()
+    assert report.validation["loss"] < 0.2
+    assert report.counters == {"examples": 320.0, "tokens": 960.0}
+    assert heard == list(range(1, 41))
+
+
+def test_a_step_follows_the_mean_gradient_over_all_its_micro_batches(tmp_path: Path) -> None:
+    Trainer(line_config(tmp_path), LineTask()).run()
+    torch.manual_seed(17 * 1_000_003)  # what the trainer seeds its first step with
+    model, task = Line(), LineTask()
+    batches = task.batches(0)
+    total = sum(task.loss(model, batch)[0] for batch in batches.batches)
+    (total / batches.num_examples).backward()
+    assert losses(tmp_path)[1] == pytest.approx(
+        (float(total.detach()) / 8, float(model.weight.grad.norm())), rel=1e-5
+    )
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(TrainingDiverged, match="Step 7"):
+        Trainer(line_config(tmp_path), LineTask(spoiled_step=7)).run()
+    model = Line()
+    state = load_checkpoint(tmp_path / LAST, model=model, optimizer=None)
+    assert state.step == 7
+    assert torch.isfinite(model.weight).all()
+
+
+def test_random_layers_resume_exactly_too(tmp_path: Path) -> None:
+    whole = Trainer(line_config(tmp_path / "whole"), LineTask())
+    whole.run()
+    Trainer(line_config(tmp_path / "parts"), LineTask(interrupted_step=13)).run()
+    torch.rand(7)  # what else the process draws plays no part
+    resumed = Trainer(line_config(tmp_path / "parts"), LineTask())
+    resumed.run()
+    assert torch.equal(resumed.model.weight, whole.model.weight)
+
+
+def test_an_interrupt_saves_and_ends_cleanly(tmp_path: Path) -> None:
+    report = Trainer(line_config(tmp_path), LineTask(interrupted_step=5)).run()
+    assert report.interrupted
+    assert load_checkpoint(tmp_path / LAST, model=Line(), optimizer=None).step == 5
+
+
+def test_a_limit_in_seconds_ends_the_schedule_with_the_clock(tmp_path: Path) -> None:
+    config = line_config(tmp_path)
+    limited = TrainingConfig(
+        RunConfig(folder=str(tmp_path), checkpoint_seconds=60, log_steps=1, max_seconds=1e-6),
+        config.task,
+        config.optimizer,
+    )
+    assert Trainer(limited, LineTask()).run().steps == 1
+
+
+def test_the_learning_rate_warms_up_and_decays_linearly() -> None:
+    config = OptimizerConfig(learning_rate=1.0, warmup_fraction=0.2, final_fraction=0.1)
+    assert learning_rate(config, 0.0) == pytest.approx(0.01)
+    assert learning_rate(config, 0.1) == pytest.approx(0.5)
+    assert learning_rate(config, 0.2) == pytest.approx(1.0)
+    assert learning_rate(config, 0.6) == pytest.approx(0.55)
+    assert learning_rate(config, 1.0) == pytest.approx(0.1)
