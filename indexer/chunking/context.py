@@ -1,0 +1,89 @@
+"""The short header that is embedded with a chunk: where in the document it stands, and what it continues."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from itertools import takewhile
+
+from indexer.chunking.values import Piece
+from indexer.tokenization import ChunkTokenizer
+from indexer.types import ParsedDocument
+
+_LONGEST_HEADING = 160
+_LONGEST_FIRST_LINE = 4096
+_QUALIFIER = re.compile(r"\.|::|#|/")
+_MARKUP = re.compile(r"^[#=\s]+|[#=\s]+$")
+
+
+def heading_title(text: str) -> str:
+    """A heading as one line without its markup, cut to a sane length."""
+    return " ".join(_MARKUP.sub("", text).split())[:_LONGEST_HEADING].strip()
+
+
+class ContextWriter:
+    """Writes the contexts of one document's chunks, each bounded in tokens."""
+
+    def __init__(self, document: ParsedDocument, tokenizer: ChunkTokenizer, *, max_tokens: int) -> None:
+        self._document = document
+        self._tokenizer = tokenizer
+        self._title = heading_title(document.title)
+        self._path_tokens = max_tokens // 6
+        self._continuation_tokens = max_tokens // 5
+        self._continued: dict[int, str] = {}  # block.start -> continuation
+
+    def section_tokens(self, path: tuple[str, ...]) -> int:
+        """How many tokens the heading path may take in a context."""
+        return self._tokenizer.count(self._bounded(self._names(path)))
+
+    def continuation(self, piece: Piece) -> str:
+        """What a piece that starts inside its block has lost: a table's header row, the code's signature."""
+        block = piece.block
+        if piece.start <= block.start or block.kind not in ("table", "code"):
+            return ""
+        if block.start not in self._continued:
+            self._continued = {block.start: self._first_line(piece)}
+        return self._continued[block.start]
+
+    def write(self, path: tuple[str, ...], pieces: Sequence[Piece]) -> str:
+        """The context of a chunk of these pieces: what its own text does not say already."""
+        text = self._document.text
+        own = {heading_title(text[p.block.start : p.block.end]) for p in pieces if p.block.kind == "heading"}
+        names = [name for name in self._names(path) if name not in own]
+        scope = code_scope(pieces) if pieces[0].block.kind == "code" else pieces[0].block.name
+        if scope and scope not in names:
+            names.append(heading_title(scope))
+        lines = (self._bounded(names), self.continuation(pieces[0]))
+        return "\n".join(line for line in lines if line)
+
+    def _names(self, path: tuple[str, ...]) -> list[str]:
+        title = [] if not self._title or (path and path[0] == self._title) else [self._title]
+        return [*title, *path]
+
+    def _bounded(self, names: Sequence[str]) -> str:
+        """The last names that fit, joined; they say more about the chunk than the first ones."""
+        joined = ""
+        for name in reversed(names):
+            longer = f"{name} > {joined}" if joined else name
+            if self._tokenizer.count(longer) > self._path_tokens:
+                return joined or self._tokenizer.truncate(name, self._path_tokens)
+            joined = longer
+        return joined
+
+    def _first_line(self, piece: Piece) -> str:
+        """The header row of a table, the first line of code; cut so that it leaves room for text."""
+        text, block = self._document.text, piece.block
+        first_line = text[block.start : min(block.end, block.start + _LONGEST_FIRST_LINE)].split("\n", 1)[0]
+        return self._tokenizer.truncate(first_line, self._continuation_tokens)
+
+
+def code_scope(pieces: Sequence[Piece]) -> str:
+    """The innermost qualified name that holds all the pieces of a chunk of code; "" if there is none."""
+    if any(piece.block.kind != "code" for piece in pieces):
+        return ""
+    names = [piece.block.name for piece in pieces]
+    if len(set(names)) == 1:
+        return names[0]
+    levels = zip(*(_QUALIFIER.split(name) for name in names), strict=False)
+    shared = takewhile(lambda parts: len(set(parts)) == 1, levels)
+    return ".".join(parts[0] for parts in shared)

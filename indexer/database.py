@@ -1,0 +1,247 @@
+"""Connections to the catalog's SQLite file: snapshots for many readers, transactions for one writer."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from indexer.errors import (
+    IndexClosed,
+    IndexCorrupt,
+    IndexerError,
+    IndexNotFound,
+    IndexNotWritable,
+    IndexTooNew,
+    SqliteTooOld,
+)
+from indexer.schema import APPLICATION_ID, MIGRATIONS, PAGE_BYTES, SCHEMA_VERSION, statements
+from indexer.storage_errors import sqlite_errors_translated
+
+BUSY_SECONDS = 10.0
+MAX_IDLE_READERS = 8
+_OLDEST_SQLITE = (3, 37, 0)  # STRICT tables
+
+
+class _Connection(sqlite3.Connection):
+    """A connection that knows its file."""
+
+    file: tuple[int, int]  # device and inode
+
+
+class Database:
+    """A pool of reading connections and one writing connection; safe to share between threads."""
+
+    def __init__(self, path: Path, *, read_only: bool = False, busy_seconds: float = BUSY_SECONDS) -> None:
+        if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+            raise SqliteTooOld(
+                f"Python's SQLite is {sqlite3.sqlite_version}; the catalog needs 3.37 or later.",
+                hint="Use a Python from python.org, conda or a current distribution.",
+            )
+        self.path = path
+        self.read_only = read_only
+        self._busy_seconds = busy_seconds
+        self._idle: deque[_Connection] = deque()
+        self._writer: _Connection | None = None
+        self._write_lock = threading.Lock()
+        self._pool_lock = threading.Lock()
+        self._immutable = False
+        self._closed = False
+        with sqlite_errors_translated(self.path):
+            if read_only:
+                self._open_for_reading()
+            else:
+                self._open_for_writing()
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """A connection in a read transaction: one consistent snapshot, whatever others commit meanwhile."""
+        connection = self._take()
+        try:
+            with sqlite_errors_translated(self.path):
+                connection.execute("BEGIN")
+                yield connection
+        finally:
+            self._give_back(connection)
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """The writing connection inside a transaction: committed and on disk at the end, or rolled back."""
+        with self._write_lock:
+            if self._writer is None:
+                raise self._not_writable()
+            if self._writer.file != self._file_on_disk():
+                raise IndexNotFound(
+                    f"The index at {self.path.parent} was replaced while it was open.", hint="Open it again."
+                )
+            with sqlite_errors_translated(self.path):
+                self._writer.execute("BEGIN IMMEDIATE")
+                try:
+                    yield self._writer
+                    self._writer.execute("COMMIT")
+                except BaseException:
+                    # SQLite has already rolled back after some errors (a full disk, an I/O error).
+                    if self._writer.in_transaction:
+                        self._writer.execute("ROLLBACK")
+                    raise
+
+    def close(self) -> None:
+        """Close every connection that is not in use; those in use are closed when they come back."""
+        with self._write_lock, self._pool_lock:
+            self._closed = True
+            connections = [*self._idle, *([self._writer] if self._writer else [])]
+            self._idle.clear()
+            self._writer = None
+        for connection in connections:
+            connection.close()
+
+    def _take(self) -> _Connection:
+        file = self._file_on_disk()
+        with self._pool_lock:
+            if self._closed:
+                raise IndexClosed("The index is closed.", hint="Open it again.")
+            while self._idle:
+                connection = self._idle.pop()
+                if connection.file == file:
+                    return connection
+                connection.close()  # to a file that is not there any more
+        with sqlite_errors_translated(self.path):
+            return self._connect_for_reading()
+
+    def _give_back(self, connection: _Connection) -> None:
+        try:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            connection.close()  # a connection that cannot even end its snapshot is of no further use
+            return
+        with self._pool_lock:
+            if not self._closed and len(self._idle) < MAX_IDLE_READERS:
+                self._idle.append(connection)
+                return
+        connection.close()
+
+    def _file_on_disk(self) -> tuple[int, int]:
+        """Which file is at the path now: an index may be deleted and made again while it is open."""
+        try:
+            status = os.stat(self.path)
+        except FileNotFoundError:
+            raise IndexNotFound(
+                f"There is no index at {self.path.parent}.", hint="Create it by ingesting a folder."
+            ) from None
+        return status.st_dev, status.st_ino
+
+    def _connect_for_reading(self) -> _Connection:
+        """A connection that was seen to read a catalog of the present schema."""
+        connection = self._connect(writable=False)
+        try:
+            version = self._version(connection)
+            if version == 0:
+                raise IndexNotFound(
+                    f"The index at {self.path.parent} is empty.", hint="Ingest a folder into it."
+                )
+            if version < SCHEMA_VERSION:
+                raise IndexNotWritable(
+                    f"The index at {self.path.parent} is from an older version and has to be upgraded.",
+                    hint="Open it once for writing, for example by ingesting a folder.",
+                )
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _open_for_reading(self) -> None:
+        self._file_on_disk()
+        try:
+            connection = self._connect_for_reading()
+        except sqlite3.OperationalError:
+            # On a read-only disk SQLite cannot make the shared-memory file of a WAL database. With no log
+            # beside it the file is complete, and nobody can be writing to it.
+            wal = self.path.with_name(self.path.name + "-wal")
+            if wal.exists() and wal.stat().st_size:
+                raise
+            self._immutable = True
+            connection = self._connect_for_reading()
+        self._give_back(connection)
+
+    def _open_for_writing(self) -> None:
+        connection = self._connect(writable=True)
+        try:
+            if self._version(connection) < SCHEMA_VERSION:
+                _upgrade(connection)
+        except BaseException:
+            connection.close()
+            raise
+        self._writer = connection
+
+    def _connect(self, *, writable: bool) -> _Connection:
+        mode = "rwc" if writable else "ro"
+        immutable = "&immutable=1" if self._immutable else ""
+        connection = sqlite3.connect(
+            f"{self.path.absolute().as_uri()}?mode={mode}{immutable}",
+            uri=True,
+            timeout=self._busy_seconds,
+            isolation_level=None,  # transactions are begun and ended here, not by the sqlite3 module
+            check_same_thread=False,  # a connection moves between threads, but serves one at a time
+            cached_statements=256,
+            factory=_Connection,
+        )
+        connection.file = self._file_on_disk()
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("PRAGMA foreign_keys = ON")
+        if writable:
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(f"PRAGMA journal_size_limit = {64 << 20}")
+        return connection
+
+    def _version(self, connection: sqlite3.Connection) -> int:
+        """The schema version of one of our files, 0 for an empty one; raises for any other."""
+        application_id = connection.execute("PRAGMA application_id").fetchone()[0]
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if (
+            application_id == 0
+            and connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
+        ):
+            return 0
+        if application_id != APPLICATION_ID:
+            raise IndexCorrupt(
+                f"{self.path} is an SQLite file of another program.", hint="Choose another index folder."
+            )
+        if version > SCHEMA_VERSION:
+            raise IndexTooNew(
+                f"{self.path.parent} was made by a later version of ragserve"
+                f" (its schema is {version}, this one's {SCHEMA_VERSION}).",
+                hint="Upgrade ragserve, or ingest into a new index folder.",
+            )
+        return version
+
+    def _not_writable(self) -> IndexerError:
+        if self._closed:
+            return IndexClosed("The index is closed.", hint="Open it again.")
+        return IndexNotWritable("The index was opened for reading only.", hint="Open it without read_only.")
+
+
+def _upgrade(connection: sqlite3.Connection) -> None:
+    """Brings an empty or older file to the present schema, in one transaction."""
+    if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+        connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        version = connection.execute("PRAGMA user_version").fetchone()[
+            0
+        ]  # another process may have been first
+        for script in MIGRATIONS[version:]:
+            for statement in statements(script):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        connection.execute("COMMIT")
+    except BaseException:
+        with suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+        raise

@@ -1,0 +1,186 @@
+"""Mail: headers, the plain body (else the HTML one), and attachments: their names and the text in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from email import message_from_bytes, policy
+from email.message import Message
+
+from indexer.parsers.building import DocumentBuilder
+from indexer.parsers.decoding import decode_text
+from indexer.parsers.detect import detect_format
+from indexer.parsers.errors import EncryptedFile, ParseError, UndecodableText
+from indexer.parsers.failures import file_title
+from indexer.parsers.formats import IMAGE_FORMATS, UNSUPPORTED
+from indexer.parsers.markup import add_html
+from indexer.parsers.normalise import normalise_text, one_line
+from indexer.parsers.options import ParseOptions
+from indexer.parsers.source import SourceLines
+from indexer.parsers.text import paragraph_blocks
+from indexer.types import ParsedDocument
+
+_HEADERS = ("From", "To", "Cc", "Bcc", "Date", "Subject")
+_ENCRYPTED = ("application/pkcs7-mime", "application/x-pkcs7-mime", "multipart/encrypted")
+_SIGNATURES = ("application/pgp-signature", "application/pkcs7-signature", "application/x-pkcs7-signature")
+_MAX_ATTACHMENTS = 100
+_MAX_DEPTH = 3  # messages within messages
+_MAX_PARTS = 1000
+# What the header parser raises on headers that only look like their kind.
+_HEADER_FAULTS = (ValueError, TypeError, AttributeError, IndexError, LookupError)
+
+
+def parse_email(data: bytes, *, name: str, options: ParseOptions, format: str) -> ParsedDocument:
+    """Read an .eml file. Raises EncryptedFile when the body is encrypted."""
+    message = message_from_bytes(data.lstrip(), policy=policy.default)
+    builder = DocumentBuilder(name=name, options=options)
+    _Mail(builder).add(message, depth=0)
+    facts = {header.lower(): _header(message, header) for header in _HEADERS}
+    subject = facts.pop("subject")
+    return builder.build(
+        format="eml",
+        parser="email",
+        title=subject,
+        metadata={"author": facts["from"], "created": facts["date"], "to": facts["to"]},
+    )
+
+
+class _Mail:
+    """Appends a message, and the messages and documents within it."""
+
+    def __init__(self, builder: DocumentBuilder) -> None:
+        self._builder = builder
+        self._num_attachments = 0
+
+    def add(self, message: Message, *, depth: int) -> None:
+        subject = _header(message, "Subject")
+        if subject:
+            self._builder.heading(subject, level=depth + 1)
+        headers = ((header, _header(message, header)) for header in _HEADERS)
+        self._builder.add(
+            "text", "\n".join(f"{header}: {value}" for header, value in headers if value), name="headers"
+        )
+        if message.get_content_type() in _ENCRYPTED and message.get_param("smime-type") != "signed-data":
+            raise EncryptedFile(
+                f"{file_title(self._builder.name)} is encrypted mail.",
+                hint="Save it decrypted from your mail program.",
+            )
+        bodies, attachments = _parts(message)
+        self._add_bodies(bodies)
+        for part in attachments:
+            self._add_attachment(part, depth)
+
+    def _add_bodies(self, bodies: list[Message]) -> None:
+        """All plain bodies; the HTML ones where there is no plain one that says anything."""
+        plain = [_text(part) for part in bodies if part.get_content_type() != "text/html"]
+        if any(len(text.strip()) > 1 for text in plain):
+            for text in plain:
+                source = SourceLines(normalise_text(text))
+                for block in paragraph_blocks(source):
+                    self._builder.add(block.kind, source.text[block.start : block.end])
+            return
+        for part in bodies:
+            if part.get_content_type() == "text/html":
+                add_html(self._builder, _text(part), base_level=1)
+
+    def _add_attachment(self, part: Message, depth: int) -> None:
+        self._num_attachments += 1
+        if self._num_attachments > _MAX_ATTACHMENTS:
+            self._builder.warn(f"Only the first {_MAX_ATTACHMENTS} attachments were looked at.")
+            return
+        if part.get_content_type() == "message/rfc822":
+            inner = part.get_payload()
+            if isinstance(inner, list) and inner and depth < _MAX_DEPTH:
+                self.add(inner[0], depth=depth + 1)
+            return
+        title = _file_name(part)
+        data = _payload(part)
+        self._builder.add("text", f"Attachment: {title} ({len(data):,} bytes)", name="attachment")
+        self._add_document(data, title, depth)
+
+    def _add_document(self, data: bytes, title: str, depth: int) -> None:
+        """The text of an attachment; one that cannot be read costs a warning, not the mail."""
+        from indexer.parsers.registry import parse
+
+        format = detect_format(data[:65536], title) if data else None
+        if (
+            format is None
+            or format in IMAGE_FORMATS
+            or format in UNSUPPORTED
+            or (format == "eml" and depth >= _MAX_DEPTH)
+        ):
+            return
+        try:
+            document = parse(data, name=title, options=self._builder.options)
+        except ParseError as error:
+            self._builder.warn(f"Attachment {title}: {error.message}")
+            return
+        self._builder.add_document(document, level=depth + 1)
+
+
+def _parts(message: Message) -> tuple[list[Message], list[Message]]:
+    """Bodies and attachments, in order."""
+    bodies: list[Message] = []
+    attachments: list[Message] = []
+    for count, part in enumerate(_leaves(message)):
+        if count == _MAX_PARTS:
+            break
+        kind, disposition = part.get_content_type(), part.get_content_disposition()
+        is_body = kind in ("text/plain", "text/html") or (kind.startswith("text/") and not _has_name(part))
+        if is_body and disposition != "attachment" and not (_has_name(part) and bodies):
+            bodies.append(part)
+        elif kind == "message/rfc822" or (
+            kind not in _SIGNATURES and (_has_name(part) or disposition == "attachment")
+        ):
+            attachments.append(part)
+    return bodies, attachments
+
+
+def _leaves(message: Message) -> Iterator[Message]:
+    """Parts that are not multipart; a message within the message is one part."""
+    stack = [message]
+    while stack:
+        part = stack.pop()
+        if part.get_content_maintype() == "multipart" and isinstance(part.get_payload(), list):
+            stack.extend(reversed(part.get_payload()))
+        else:
+            yield part
+
+
+def _header(message: Message, name: str) -> str:
+    try:
+        value = message.get(name)
+        return one_line(str(value)) if value is not None else ""
+    except _HEADER_FAULTS:
+        raw = next((value for key, value in message.raw_items() if key.lower() == name.lower()), "")
+        return one_line(str(raw))
+
+
+def _has_name(part: Message) -> bool:
+    return _file_name(part) != "unnamed"
+
+
+def _file_name(part: Message) -> str:
+    try:
+        return one_line(normalise_text(part.get_filename() or "")) or "unnamed"
+    except _HEADER_FAULTS:
+        return "unnamed"
+
+
+def _payload(part: Message) -> bytes:
+    try:
+        payload = part.get_payload(decode=True)
+    except _HEADER_FAULTS:
+        return b""
+    return payload if isinstance(payload, bytes) else b""
+
+
+def _text(part: Message) -> str:
+    """A part as text: by its declared character set if that works, else by what its bytes look like."""
+    try:
+        charset = part.get_content_charset()
+    except _HEADER_FAULTS:
+        charset = None
+    try:
+        return decode_text(_payload(part), name="mail body", declared=charset).text
+    except UndecodableText:
+        return _payload(part).decode("utf-8", errors="replace")

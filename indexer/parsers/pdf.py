@@ -1,0 +1,315 @@
+"""PDFs: text and boxes from pdfium page by page; pages without a usable text layer from pypdf or OCR."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from indexer.parsers.building import DocumentBuilder
+from indexer.parsers.errors import NoExtractableText, OcrUnavailable, TruncatedFile
+from indexer.parsers.failures import file_title, malformed
+from indexer.parsers.image import add_picture
+from indexer.parsers.normalise import normalise_typesetting
+from indexer.parsers.options import ParseOptions
+from indexer.parsers.pdf_annotations import AnnotationReader
+from indexer.parsers.pdf_pages import (
+    PageText,
+    is_sensible,
+    read_page,
+    render_page,
+    shows_picture,
+    without_garbage,
+)
+from indexer.parsers.pdf_second import SecondReader, encrypted_pdf
+from indexer.parsers.pdf_text import Outline, PdfWriter, fold
+from indexer.types import ParsedDocument
+
+if TYPE_CHECKING:
+    import pypdfium2
+
+_PASSWORD_ERROR, _SECURITY_ERROR = 4, 5  # FPDF_ERR_PASSWORD, FPDF_ERR_SECURITY
+_OCR_SIDE = 2000  # pixels
+_FEW_CHARACTERS = 40  # a page with a picture and fewer characters may be a scan with a stamp on it
+_FAILURES_IN_A_ROW = 50  # after which the rest of the pages is given up: the page tree lies
+_OUTLINE_ENTRIES = 5000
+_CATALOG = re.compile(rb"(\d{1,10})\s+(\d{1,5})\s+obj\s*<<[^>]{0,200}/Type\s*/Catalog")
+_TAIL = 4096  # bytes in which an intact file has its end mark
+_NO_TITLE = re.compile(
+    r"^(?:untitled.*|microsoft (?:word|powerpoint|excel) - .*|"
+    r".*\.(?:docx?|tex|dvi|qxd|indd|pptx?|xlsx?|pdf|rtf)|"
+    r"slide \d+|document\d*|pii:.*|\W*)$",
+    re.IGNORECASE,
+)
+
+
+def parse_pdf(
+    data: bytes,
+    *,
+    name: str,
+    options: ParseOptions,
+    format: str,
+    before_ocr_page: Callable[[], None] | None = None,
+) -> ParsedDocument:
+    """Read a PDF. Raises EncryptedPdf, TruncatedFile, MalformedFile; NoExtractableText without any text."""
+    import pypdfium2
+
+    builder = DocumentBuilder(name=name, options=options)
+    second = SecondReader(data, password=options.password)
+    try:
+        pdf = _open(data, name, options.password)
+    except pypdfium2.PdfiumError as error:
+        pdf = _open_with_trailer(data)
+        if pdf is None:
+            return _read_by_pypdf(builder, second, data, error)
+    with pdf:
+        reading = _Reading(pdf, builder, second, before_ocr_page)
+        reading.read()
+        metadata = _metadata(pdf)
+    title = metadata.pop("title", "")
+    if not _ends_properly(data):
+        builder.warn("The file has no end mark: it may be truncated.")
+    if builder.is_empty:
+        raise _no_text(builder, reading, data)
+    return builder.build(
+        format="pdf",
+        parser="pypdfium2" if not reading.ocr_pages else "pypdfium2+rapidocr",
+        title=reading.title if _NO_TITLE.match(title) else title,
+        metadata=metadata,
+    )
+
+
+def _open(data: bytes, name: str, password: str | None) -> pypdfium2.PdfDocument:
+    import pypdfium2
+
+    for attempt in (None, password) if password else (None,):
+        try:
+            return pypdfium2.PdfDocument(data, password=attempt)
+        except pypdfium2.PdfiumError as error:
+            if error.err_code not in (_PASSWORD_ERROR, _SECURITY_ERROR):
+                raise
+    raise encrypted_pdf(name, data, password_given=password is not None)
+
+
+def _open_with_trailer(data: bytes) -> pypdfium2.PdfDocument | None:
+    """A file that was cut short has lost its trailer; with a new one, what is left of it can be read."""
+    import pypdfium2
+
+    catalog = _CATALOG.search(data)
+    if catalog is None or _ends_properly(data):
+        return None
+    trailer = (
+        b"\nendstream\nendobj\ntrailer\n<< /Root %s %s R /Size 1 >>\nstartxref\n0\n%%%%EOF\n"
+        % catalog.groups()
+    )
+    try:
+        return pypdfium2.PdfDocument(data + trailer)
+    except pypdfium2.PdfiumError:
+        return None
+
+
+class _Reading:
+    """One pass over the pages of an open PDF."""
+
+    def __init__(
+        self,
+        pdf: pypdfium2.PdfDocument,
+        builder: DocumentBuilder,
+        second: SecondReader,
+        before_ocr_page: Callable[[], None] | None,
+    ) -> None:
+        self._pdf = pdf
+        self._builder = builder
+        self._options = builder.options
+        self._second = second
+        self._before_ocr_page = before_ocr_page
+        self._annotations = AnnotationReader(pdf)
+        self._writer = PdfWriter(builder, _outline(pdf))
+        self._seconds_of_ocr = 0.0
+        self.ocr_pages: list[int] = []
+        self.pypdf_pages: list[int] = []
+        self.failed_pages: list[int] = []
+        self.unread_pages: list[int] = []  # without text layer, and not read by OCR either
+        self.ocr_error: OcrUnavailable | None = None
+
+    @property
+    def title(self) -> str:
+        """The most prominent heading of the first page."""
+        return self._writer.title
+
+    def read(self) -> None:
+        """Append every page's blocks to the builder, and warnings about pages that were read otherwise."""
+        started = time.monotonic()
+        num_pages = len(self._pdf)
+        for number in range(1, min(num_pages, self._options.max_pages) + 1):
+            if time.monotonic() - started - self._seconds_of_ocr > self._options.soft_seconds:
+                self._builder.warn(f"Reading stopped before page {number} of {num_pages}: it took too long.")
+                break
+            if self.failed_pages[-_FAILURES_IN_A_ROW:] == list(range(number - _FAILURES_IN_A_ROW, number)):
+                self._builder.warn(
+                    f"Reading stopped before page {number} of {num_pages}: no page could be read."
+                )
+                break
+            self._read_page(number)
+        else:
+            if num_pages > self._options.max_pages:
+                self._builder.warn(
+                    f"Only the first {self._options.max_pages:,} of {num_pages:,} pages were read."
+                )
+        self._writer.flush()
+        self._warn("text came from OCR", self.ocr_pages)
+        self._warn("text came from pypdf, without places on the page", self.pypdf_pages)
+        self._warn("could not be read", self.failed_pages)
+        self._warn("no text was found", self.unread_pages)
+
+    def _read_page(self, number: int) -> None:
+        import pypdfium2
+
+        try:
+            page = self._pdf[number - 1]
+        except pypdfium2.PdfiumError:
+            if not self._read_by_pypdf(number):
+                self.failed_pages.append(number)
+            return
+        try:
+            text = read_page(page)
+        except pypdfium2.PdfiumError:
+            text = PageText([], 0, 0)
+        try:
+            annotations = self._annotations.lines(page)
+            if text.is_garbage:
+                is_read = self._read_by_pypdf(number) or self._read_by_ocr(number, page, text)
+            else:
+                is_read = self._is_scan(page, text, annotations) and self._read_by_ocr(number, page, text)
+            rows = [] if is_read else without_garbage(text.rows)
+            if rows or annotations:
+                self._writer.add_page(number, rows, annotations)
+            elif not is_read:
+                self.unread_pages.append(number)
+        finally:
+            page.close()
+
+    def _is_scan(self, page: pypdfium2.PdfPage, text: PageText, annotations: list[str]) -> bool:
+        """Whether what the page shows is likely not in its text layer."""
+        if text.num_characters >= _FEW_CHARACTERS:
+            return False
+        return shows_picture(page) if text.rows or annotations else True
+
+    def _read_by_pypdf(self, number: int) -> bool:
+        """Take pypdf's text of a page, if it makes sense.
+
+        On pages where pdfium finds no text at all, pypdf never found any in 517 files; but it knows some
+        encodings of fonts that pdfium does not.
+        """
+        text = self._second.page_text(number - 1).strip()
+        if not is_sensible(text):
+            return False
+        self._writer.flush()
+        for paragraph in text.split("\n\n"):
+            self._builder.add("text", normalise_typesetting(paragraph), page=number)
+        self.pypdf_pages.append(number)
+        return True
+
+    def _read_by_ocr(self, number: int, page: pypdfium2.PdfPage, text: PageText) -> bool:
+        """Read the picture of a page; a text layer that says as much wins."""
+        if not self._options.ocr or self.ocr_error or len(self.ocr_pages) >= self._options.max_ocr_pages:
+            return False
+        started = time.monotonic()
+        image = render_page(page, dpi=self._options.ocr_dpi, longest_side=_OCR_SIDE)
+        if image is None:
+            return False
+        if self._before_ocr_page is not None:
+            self._before_ocr_page()
+        self._writer.flush()
+        try:
+            minimum = 0 if text.is_garbage else 2 * text.num_characters
+            scale = max(page.get_size()) / max(image.size)
+            is_read = add_picture(self._builder, image, page=number, scale=scale, more_than=minimum) > 0
+        except OcrUnavailable as error:
+            self.ocr_error = error
+            return False
+        self._seconds_of_ocr += time.monotonic() - started
+        if is_read:
+            self.ocr_pages.append(number)
+        return is_read
+
+    def _warn(self, what: str, pages: list[int]) -> None:
+        if pages:
+            self._builder.warn(f"{'Page' if len(pages) == 1 else 'Pages'} {_ranges(pages)}: {what}.")
+
+
+def _ranges(pages: list[int]) -> str:
+    """Page numbers with runs drawn together: "1, 3-5"."""
+    runs: list[list[int]] = []
+    for page in pages:
+        if runs and page == runs[-1][1] + 1:
+            runs[-1][1] = page
+        else:
+            runs.append([page, page])
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+
+
+def _outline(pdf: pypdfium2.PdfDocument) -> Outline:
+    levels: dict[tuple[int, str], int] = {}
+    for count, bookmark in enumerate(pdf.get_toc(max_depth=8)):
+        if count == _OUTLINE_ENTRIES:
+            break
+        destination = bookmark.get_dest()
+        index = destination.get_index() if destination is not None else None
+        if index is not None:
+            levels.setdefault((index + 1, fold(bookmark.get_title())), min(bookmark.level + 1, 6))
+    return Outline({key: level for key, level in levels.items() if key[1]})
+
+
+def _metadata(pdf: pypdfium2.PdfDocument) -> dict[str, str]:
+    keys = {
+        "Title": "title",
+        "Author": "author",
+        "Subject": "subject",
+        "Keywords": "keywords",
+        "CreationDate": "created",
+    }
+    metadata = {ours: pdf.get_metadata_value(theirs) for theirs, ours in keys.items()}
+    return metadata | {"pages": str(len(pdf))}
+
+
+def _ends_properly(data: bytes) -> bool:
+    return b"%%EOF" in data[-_TAIL:] or b"startxref" in data[-_TAIL:]
+
+
+def _read_by_pypdf(
+    builder: DocumentBuilder, second: SecondReader, data: bytes, cause: Exception
+) -> ParsedDocument:
+    """The whole document by pypdf, which rebuilds what pdfium gives up on."""
+    for number, text in enumerate(second.texts(builder.options.max_pages), start=1):
+        if is_sensible(text):
+            builder.add("text", text, page=number)
+    if builder.is_empty:
+        if not _ends_properly(data):
+            raise _truncated(builder.name) from cause
+        raise malformed(builder.name, "a PDF") from cause
+    builder.warn("The file is damaged; its text came from pypdf, without places on the page.")
+    return builder.build(format="pdf", parser="pypdf")
+
+
+def _no_text(builder: DocumentBuilder, reading: _Reading, data: bytes) -> Exception:
+    title = file_title(builder.name)
+    if reading.ocr_error is not None:
+        return reading.ocr_error
+    if not _ends_properly(data):
+        return _truncated(builder.name)
+    if reading.failed_pages and not reading.unread_pages:
+        return malformed(builder.name, "a PDF", "no page could be read")
+    if not builder.options.ocr:
+        return NoExtractableText(f"{title} has no text layer and OCR is off.", hint="Switch OCR on.")
+    return NoExtractableText(
+        f"{title} has no text layer, and OCR found no text on its pages.",
+        hint="Scan it again at a higher resolution, or leave it out with a line in .ragserveignore.",
+    )
+
+
+def _truncated(name: str) -> TruncatedFile:
+    return TruncatedFile(
+        f"{file_title(name)} ends before its content does.", hint="Copy or download it again from its source."
+    )

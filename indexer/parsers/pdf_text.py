@@ -1,0 +1,161 @@
+"""From the rows of a PDF's pages to blocks: headings told by outline and type, words mended at line ends."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from indexer.parsers.building import DocumentBuilder
+from indexer.parsers.layout import Row, TextBlock, gather_blocks
+from indexer.parsers.pdf_pages import HYPHEN
+from indexer.types import Box
+
+_PAGES_SEEN_FIRST = 40  # from which the body's type size is known before the first page is written
+_LARGER = 1.12  # than the body: the type of a heading
+_LONGEST_HEADING = 200  # characters
+_HEADING_ROWS = 3
+_LONGEST_WORD = 80  # characters
+_LARGE_SIZES = 4  # sizes of type that are told apart as heading levels
+_WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)+", re.UNICODE)
+_BROKEN = re.compile(rf"([^\W\d_]+(?:-[^\W\d_]+)*)[-\u2010\u00ad{HYPHEN}]$", re.UNICODE)
+_FIRST_WORD = re.compile(r"([^\W\d_]+\S*)\s*(.*)$", re.UNICODE | re.DOTALL)
+_NUMBERING = re.compile(
+    r"(?:chapter|section|part|appendix)?\s*[\dIVXA-Z]{0,4}(?:\.\d+)*[.:)]?\s+", re.IGNORECASE
+)
+
+
+class Outline(NamedTuple):
+    """The document's own table of contents: heading text (folded) to its depth from 1, by page from 1."""
+
+    levels: Mapping[tuple[int, str], int]
+
+    def level(self, page: int, text: str) -> int | None:
+        """The depth of a heading on a page; None when the outline does not name it there."""
+        if not self.levels:
+            return None
+        folded = fold(text)
+        without_number = fold(_NUMBERING.sub("", text, count=1))
+        return self.levels.get((page, folded)) or self.levels.get((page, without_number))
+
+    @property
+    def depth(self) -> int:
+        """The deepest level."""
+        return max(self.levels.values(), default=0)
+
+
+def fold(text: str) -> str:
+    """Text as it is compared: letters and digits only, without case."""
+    return re.sub(r"\W+", "", text).casefold()
+
+
+class PdfWriter:
+    """Takes pages in order and appends their blocks to a builder, some pages late, to know the usual type."""
+
+    def __init__(self, builder: DocumentBuilder, outline: Outline) -> None:
+        self._builder = builder
+        self._outline = outline
+        self._waiting: deque[tuple[int, list[Row], list[str]]] = deque()
+        self._sizes: Counter[float] = Counter()
+        self._hyphenated: set[str] = set()
+        self._large_sizes: list[float] | None = None
+        self._title_size = 0.0
+        self.title = ""  # the first of the largest headings of the first page
+
+    def add_page(self, page: int, rows: list[Row], annotations: list[str]) -> None:
+        """Take the rows of a page (from 1), and what was written on it later."""
+        for row in rows:
+            self._sizes[_rounded(row.size)] += len(row.text)
+            self._hyphenated.update(word.casefold() for word in _WORD.findall(row.text))
+        self._waiting.append((page, rows, annotations))
+        if len(self._waiting) > _PAGES_SEEN_FIRST:
+            self._write(*self._waiting.popleft())
+
+    def flush(self) -> None:
+        """Append what is still waiting: before anything else is added to the builder, and at the end."""
+        while self._waiting:
+            self._write(*self._waiting.popleft())
+
+    def _write(self, page: int, rows: list[Row], annotations: list[str]) -> None:
+        for block in gather_blocks(rows):
+            level = self._heading_level(page, block)
+            if level is not None:
+                lines = [(" ".join(text for text, _ in self._mended(block, page)), _union(page, block.rows))]
+                self._builder.add_lines("heading", lines, level=level)
+                if page == 1 and block.rows[0].size > self._title_size:
+                    self._title_size, self.title = block.rows[0].size, lines[0][0]
+            else:
+                self._builder.add_lines(block.kind, self._mended(block, page))
+        self._builder.add("text", "\n".join(annotations), page=page, name="form fields and comments")
+
+    def _heading_level(self, page: int, block: TextBlock) -> int | None:
+        """The depth of the heading that a block is, or None; the outline knows better than the type."""
+        if len(block.rows) > _HEADING_ROWS or block.kind == "table" or _runs_upwards(block.rows[0]):
+            return None
+        text = block.text
+        if len(text) > _LONGEST_HEADING or not any(character.isalpha() for character in text):
+            return None
+        level = self._outline.level(page, text)
+        if level is not None:
+            return level
+        sizes = self._heading_sizes()
+        size = _rounded(block.rows[0].size)
+        below_outline = self._outline.depth
+        if size > sizes.body * _LARGER and sum(character.isalpha() for character in text) > 1:
+            return below_outline + sum(larger > size for larger in sizes.large) + 1
+        is_bold_line = block.rows[0].bold and len(block.rows) == 1 and size >= 0.95 * sizes.body
+        if is_bold_line and len(text) <= 100 and not text.endswith((".", ",", ";")):
+            return below_outline + len(sizes.large) + 1
+        return None
+
+    def _heading_sizes(self) -> _Sizes:
+        body = self._sizes.most_common(1)[0][0]
+        if self._large_sizes is None:
+            larger = (size for size in self._sizes if size > body * _LARGER)
+            self._large_sizes = sorted(larger, reverse=True)[:_LARGE_SIZES]
+        return _Sizes(body, self._large_sizes)
+
+    def _mended(self, block: TextBlock, page: int) -> list[tuple[str, Box]]:
+        """The block's lines, with words that were broken at a line's end whole on their first line."""
+        lines = block.lines(page)
+        for i in range(len(lines) - 1):
+            (text, box), (following, following_box) = lines[i], lines[i + 1]
+            broken, rest = _BROKEN.search(text[-_LONGEST_WORD:]), _FIRST_WORD.match(following)
+            if broken is None or rest is None or not following[:1].islower():
+                continue
+            compound = f"{broken.group(1)}-{rest.group(1)}"
+            keeps_hyphen = any(
+                word in self._hyphenated for word in map(str.casefold, _WORD.findall(compound))
+            )
+            mark = "-" if keeps_hyphen else ""
+            lines[i] = (f"{text[: len(text) - 1]}{mark}{rest.group(1)}", box)
+            lines[i + 1] = (rest.group(2), following_box)
+        return [(text.replace(HYPHEN, "-"), box) for text, box in lines]
+
+
+class _Sizes(NamedTuple):
+    """The usual size of the type, and the larger ones in descending order."""
+
+    body: float
+    large: list[float]
+
+
+def _runs_upwards(row: Row) -> bool:
+    """Text along the edge of a page."""
+    return row.y1 - row.y0 > max(3 * row.size, row.x1 - row.x0)
+
+
+def _rounded(size: float) -> float:
+    return round(2 * size) / 2
+
+
+def _union(page: int, rows: Iterable[Row]) -> Box:
+    boxes = [row.box(page) for row in rows]
+    return Box(
+        page,
+        min(box.x0 for box in boxes),
+        min(box.y0 for box in boxes),
+        max(box.x1 for box in boxes),
+        max(box.y1 for box in boxes),
+    )

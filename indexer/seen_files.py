@@ -1,0 +1,53 @@
+"""The files that an ingest has come across, and so the ones that are gone."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Self
+
+from indexer import catalog_reader
+from indexer.catalog import Catalog
+from indexer.catalog_reader import KnownFile
+
+
+class SeenFiles:
+    """A set of uris that may outgrow memory: a private SQLite file that goes with it."""
+
+    def __init__(self) -> None:
+        self._connection = sqlite3.connect("", isolation_level=None)  # "": on disk once it is large
+        self._connection.execute("CREATE TABLE seen (uri TEXT PRIMARY KEY) WITHOUT ROWID")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._connection.close()
+
+    def add(self, uris: Iterable[str]) -> None:
+        """Remember files."""
+        self._connection.execute("BEGIN")
+        self._connection.executemany("INSERT OR IGNORE INTO seen VALUES (?)", ((uri,) for uri in uris))
+        self._connection.execute("COMMIT")
+
+    def missing(self, catalog: Catalog, root: str) -> Iterator[list[KnownFile]]:
+        """The catalog's files at or below a root that were not seen, in batches that may be removed."""
+        last = ""
+        while True:
+            with catalog.read() as connection:
+                files = catalog_reader.files_below(connection, root, after=last)
+            if not files:
+                return
+            last = files[-1].uri
+            missing = [file for file in files if not self._has(file.uri)]
+            if missing:
+                yield missing
+
+    def _has(self, uri: str) -> bool:
+        return self._connection.execute("SELECT 1 FROM seen WHERE uri = ?", (uri,)).fetchone() is not None

@@ -1,0 +1,59 @@
+"""Counts and sizes of an index."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from indexer import catalog_reader
+from indexer.catalog import CATALOG_NAME
+from indexer.types import IndexStats
+
+
+def stats(connection: sqlite3.Connection, folder: Path) -> IndexStats:
+    """What is in the index, as of the connection's snapshot."""
+    return IndexStats(
+        path=str(folder),
+        generation=catalog_reader.version(connection).generation,
+        files=_counts(connection, "SELECT status, count(*) FROM files GROUP BY status"),
+        documents=_count(connection, "documents"),
+        chunks=_count(connection, "chunks"),
+        chunks_by_kind=_counts(connection, "SELECT kind, count(*) FROM chunks GROUP BY kind"),
+        documents_by_format=_counts(connection, "SELECT format, count(*) FROM documents GROUP BY format"),
+        embeddings=_count(connection, "embeddings"),
+        dimension=catalog_reader.dimension(connection),
+        embedder=catalog_reader.meta(connection, "embedder_label"),
+        catalog_bytes=_bytes(folder, f"{CATALOG_NAME}*"),
+        checkpoint_bytes=_bytes(folder, "vectors-*.faiss"),
+        last_ingest=_last_ingest(connection),
+    )
+
+
+def _count(connection: sqlite3.Connection, table: str) -> int:
+    return connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+
+
+def _counts(connection: sqlite3.Connection, query: str) -> dict[Any, int]:
+    return dict(sorted(connection.execute(query).fetchall()))
+
+
+def _bytes(folder: Path, pattern: str) -> int:
+    return sum(path.stat().st_size for path in folder.glob(pattern))
+
+
+def _last_ingest(connection: sqlite3.Connection) -> dict[str, Any] | None:
+    row = connection.execute(
+        "SELECT started_at, finished_at, outcome, roots, report FROM runs ORDER BY rowid DESC LIMIT 1"
+    ).fetchone()
+    if row is None:
+        return None
+    started_at, finished_at, outcome, roots, report = row
+    return {
+        "started_at": started_at,
+        "finished_at": finished_at,
+        "outcome": outcome,
+        "roots": json.loads(roots),
+        **json.loads(report),
+    }

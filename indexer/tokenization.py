@@ -1,0 +1,192 @@
+"""Counting tokens the way the embedder does, fast enough to plan chunks with.
+
+Whole-document tokenisation costs about a second a megabyte and hundreds of bytes a token. A chunker needs
+only counts, and text repeats its words, so the count of each distinct word is looked up once and remembered:
+linear in the text, an order of magnitude faster, and bounded in memory.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+LONGEST_UNIT = 24  # characters; a longer run without a space is divided at token boundaries
+_SLICE = 4096  # characters of one endless word that are tokenised at a time
+_REMEMBERED_WORDS = 100_000
+_LONGEST_REMEMBERED_WORD = 64
+_WORD = re.compile(r"\S+")
+# BERT's normaliser deletes these, Python calls some of them whitespace: with them, words do not add up.
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+_ZERO_WIDTH_JOINER = "\u200d"
+
+
+class TokenUnit(NamedTuple):
+    """An unbreakable stretch of text, a word or a part of a long one, by character offsets."""
+
+    start: int
+    end: int
+    tokens: int
+
+
+class ChunkTokenizer:
+    """Counts tokens as a `tokenizer.json` does, without truncation or padding, special tokens not included.
+
+    Not thread-safe (it remembers words); make one a worker.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        from tokenizers import Tokenizer
+
+        self.path = Path(path)
+        specification = json.loads(self.path.read_text(encoding="utf-8"))
+        self._tokenizer: Tokenizer = Tokenizer.from_file(str(self.path))
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self.num_special_tokens: int = self._tokenizer.num_special_tokens_to_add(is_pair=False)
+        self.words_add_up = _words_add_up(specification)
+        self._counts = _WordCounts(self._tokenizer)
+
+    def count(self, text: str) -> int:
+        """Exact number of tokens of `text`; meant for texts of chunk size."""
+        if self.is_additive(text):
+            return sum(map(self._counts.__getitem__, text.split()))
+        return len(self._tokenizer.encode(text, add_special_tokens=False))
+
+    def estimate(self, text: str) -> int:
+        """Number of tokens of `text`: exact where `is_additive`, else close; linear however long it is."""
+        return sum(map(self._counts.__getitem__, text.split()))
+
+    def is_additive(self, text: str) -> bool:
+        """Whether the tokens of `text` are exactly the sum of its words' tokens."""
+        return self.words_add_up and _CONTROL.search(text) is None
+
+    def units(self, text: str, start: int, end: int) -> Iterator[TokenUnit]:
+        """The words of text[start:end] in order, long ones divided: cutting before any unit is allowed.
+
+        Units add up to the token count of the words they cover as long as no word is cut.
+        """
+        counts, gap_start = self._counts, start
+        for match in _WORD.finditer(text, start, end):
+            word_start, word_end = match.span()
+            if word_end - word_start > LONGEST_UNIT:
+                yield from self._divide(text, word_start, word_end)
+            elif self.words_add_up:
+                yield TokenUnit(word_start, word_end, counts[text[word_start:word_end]])
+            else:
+                # Byte-level tokenisers spend tokens on whitespace; it belongs to the word that it precedes.
+                gap = text[max(gap_start, word_start - LONGEST_UNIT) : word_start]
+                yield TokenUnit(word_start, word_end, counts[gap + text[word_start:word_end]])
+            gap_start = word_end
+
+    def truncate(self, text: str, max_tokens: int) -> str:
+        """The longest prefix of `text` that ends with a unit and has at most `max_tokens` tokens."""
+        cut, total = 0, 0
+        for unit in self.units(text, 0, len(text)):
+            total += unit.tokens
+            if total > max_tokens:
+                break
+            cut = unit.end
+        while cut and self.count(text[:cut]) > max_tokens:  # a cut word may cost more than its part did
+            cut = max((unit.start for unit in self.units(text, 0, cut)), default=0)
+        return text[:cut].strip()
+
+    def _divide(self, text: str, start: int, end: int) -> Iterator[TokenUnit]:
+        """The parts of one long word: graphemes whole, at most about LONGEST_UNIT characters each."""
+        while start < end:
+            slice_end = min(end, start + _SLICE)
+            while slice_end < min(end, start + _SLICE + LONGEST_UNIT) and joins_previous(text, slice_end):
+                slice_end += 1
+            offsets = self._tokenizer.encode(text[start:slice_end], add_special_tokens=False).offsets
+            unit_start, tokens = start, 0
+            for position, num_starting in _cut_positions(offsets, slice_end - start):
+                cut = start + position
+                if cut > unit_start and (cut - unit_start >= LONGEST_UNIT or not joins_previous(text, cut)):
+                    yield TokenUnit(unit_start, cut, tokens)
+                    unit_start, tokens = cut, 0
+                tokens += num_starting
+            yield TokenUnit(unit_start, slice_end, tokens)
+            start = slice_end
+
+
+class _WordCounts(dict[str, int]):
+    """Tokens of a word, computed when first asked for."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        super().__init__()
+        self._tokenizer = tokenizer
+
+    def __missing__(self, word: str) -> int:
+        parts = (word[i : i + _SLICE] for i in range(0, len(word), _SLICE))
+        count = sum(len(self._tokenizer.encode(part, add_special_tokens=False)) for part in parts)
+        if len(word) <= _LONGEST_REMEMBERED_WORD:
+            if len(self) >= _REMEMBERED_WORDS:
+                self.clear()
+            self[word] = count
+        return count
+
+
+def _words_add_up(specification: dict) -> bool:
+    """Whether this tokenizer splits on whitespace before anything else, so that word counts can be added."""
+    pre_tokenizer = (specification.get("pre_tokenizer") or {}).get("type")
+    normalizer = (specification.get("normalizer") or {}).get("type")
+    added = (str(token.get("content", "")) for token in specification.get("added_tokens") or [])
+    return (
+        pre_tokenizer == "BertPreTokenizer"
+        and normalizer in (None, "BertNormalizer")
+        and not any(character.isspace() for content in added for character in content)
+    )
+
+
+def _cut_positions(offsets: Sequence[tuple[int, int]], length: int) -> Iterator[tuple[int, int]]:
+    """(position, number of tokens starting there) in order; long stretches without a token start are cut.
+
+    Such stretches are words that the model does not read (over 100 characters: a single unknown token).
+    """
+    previous = 0
+    for start, _ in offsets:
+        for position in range(previous + LONGEST_UNIT, start, LONGEST_UNIT):
+            yield position, 0
+        yield start, 1
+        previous = max(previous, start)
+    for position in range(previous + LONGEST_UNIT, length, LONGEST_UNIT):
+        yield position, 0
+
+
+def joins_previous(text: str, position: int) -> bool:
+    """Whether a cut at `position` would part characters that are read as one (accents, emoji, CR LF)."""
+    if not 0 < position < len(text):
+        return False
+    before, after = text[position - 1], text[position]
+    if after < "\u0300":
+        return before == "\r" and after == "\n"
+    return (
+        before == _ZERO_WIDTH_JOINER
+        or after == _ZERO_WIDTH_JOINER
+        or unicodedata.category(after)[0] == "M"
+        or "\U0001f3fb" <= after <= "\U0001f3ff"  # skin tones
+        or ("\u1160" <= after <= "\u11ff")  # Hangul vowels and finals
+        or _completes_flag(text, position)
+    )
+
+
+def _completes_flag(text: str, position: int) -> bool:
+    """Whether the letter at `position` is the second of a pair of regional indicators (a flag)."""
+    if not _is_regional_indicator(text[position]):
+        return False
+    num_before = 0
+    while num_before < min(position, LONGEST_UNIT) and _is_regional_indicator(
+        text[position - num_before - 1]
+    ):
+        num_before += 1
+    return num_before % 2 == 1
+
+
+def _is_regional_indicator(character: str) -> bool:
+    return "\U0001f1e6" <= character <= "\U0001f1ff"

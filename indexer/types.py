@@ -1,0 +1,217 @@
+"""The values that flow through the indexer: a parsed document, its chunks, and what became of each file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
+
+BlockKind = Literal["heading", "text", "list", "table", "code", "image"]
+ChunkKind = Literal["text", "code", "table", "image"]
+
+
+class Box(NamedTuple):
+    """A rectangle on a page: PDF points or image pixels, origin at the top left, pages counted from 1."""
+
+    page: int
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A structural piece of a document.
+
+    Blocks come in order and never overlap; the text between two blocks is separators only.
+    """
+
+    kind: BlockKind
+    start: int  # character offsets into ParsedDocument.text
+    end: int
+    level: int = 0  # headings: depth from 1; code: nesting depth
+    page: int | None = None  # from 1
+    name: str = ""  # code: qualified name ("Flask.route"); tables, sheets and slides: their title
+    boxes: tuple[Box, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedDocument:
+    """A document as text plus structure.
+
+    The text is NFC, with \\n newlines and no control characters but \\n and \\t.
+    """
+
+    text: str
+    blocks: tuple[Block, ...]
+    title: str = ""
+    format: str = ""  # "pdf", "docx", "python"
+    parser: str = ""  # what read it: "pypdfium2", "rapidocr"
+    metadata: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    warnings: tuple[str, ...] = ()  # one sentence each
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of a document small enough to embed; `text` is the document's normalised text at [start:end).
+
+    `id` is derived from the document, the heading path, the kind and the text, so it survives edits elsewhere
+    in the document (the offsets may move; the id and the vector do not).
+    """
+
+    id: str
+    document_id: str
+    uri: str
+    text: str
+    start: int
+    end: int
+    page: int | None
+    boxes: tuple[Box, ...]
+    heading_path: tuple[str, ...]
+    kind: ChunkKind
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Restricts a search. Hashable, so it can be part of a cache key; None means no restriction."""
+
+    path_glob: str | None = None  # matched against the uri, `*` crosses folders
+    kinds: frozenset[ChunkKind] | None = None
+    document_ids: frozenset[str] | None = None
+
+
+class ScoredChunkId(NamedTuple):
+    """A search hit before its chunk is loaded."""
+
+    chunk_id: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class FileFailure:
+    """A file that could not be indexed: why, what to do about it, and a stable machine-readable code."""
+
+    uri: str
+    reason: str
+    hint: str
+    code: str
+
+
+FileState = Literal["indexed", "failed", "skipped"]
+IngestStage = Literal["discover", "index", "prune", "checkpoint"]
+
+
+@dataclass(frozen=True, slots=True)
+class FileStatus:
+    """What became of a file when it was last looked at."""
+
+    uri: str
+    status: FileState
+    size: int  # bytes
+    document_id: str | None  # what a search finds for it; a failed file may still have its last good version
+    code: str = ""  # of a failed or skipped file: stable and machine readable
+    reason: str = ""
+    hint: str = ""
+    checked_at: float = 0.0  # Unix seconds
+
+
+@dataclass(frozen=True, slots=True)
+class IngestReport:
+    """What an ingest did: indexed + unchanged + skipped + failed files were found."""
+
+    indexed: int  # files that were read, new or changed
+    unchanged: int
+    removed: int  # files that are gone and were taken out
+    skipped: int  # files that are deliberately not documents
+    failed: tuple[FileFailure, ...]
+    chunks: int  # of the files counted in `indexed`
+    seconds: float
+    missing: int = 0  # files that are gone and were kept, because pruning was not asked for
+    embedded: int = 0  # texts that had to be embedded; the others were embedded before
+    bytes: int = 0  # read from the files counted in `indexed`
+    parse_seconds: float = 0.0  # summed over the worker processes, chunking included
+    embed_seconds: float = 0.0
+    commit_seconds: float = 0.0
+    wait_seconds: float = 0.0  # in which there was nothing to embed or commit
+
+    @property
+    def found(self) -> int:
+        """All files that were looked at."""
+        return self.indexed + self.unchanged + self.skipped + len(self.failed)
+
+
+@dataclass(frozen=True, slots=True)
+class IngestProgress:
+    """How far an ingest is; sent after every batch."""
+
+    stage: IngestStage
+    files_found: int
+    files_done: int
+    all_found: bool  # until then, `files_found` still grows
+    chunks: int
+    bytes: int
+    seconds: float
+
+    @property
+    def chunks_per_second(self) -> float:
+        """The rate since the start."""
+        return self.chunks / self.seconds if self.seconds > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class IndexChanges:
+    """Chunks that came and went since a generation.
+
+    A chunk that is in both was changed in place: its vector, or the paths that it is found under. Apply the
+    removals first. Where `complete` is false the history does not reach back that far: start anew.
+    """
+
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    generation: int
+    complete: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class IndexStats:
+    """What is in an index."""
+
+    path: str
+    generation: int
+    files: Mapping[FileState, int]
+    documents: int
+    chunks: int
+    chunks_by_kind: Mapping[ChunkKind, int]
+    documents_by_format: Mapping[str, int]
+    embeddings: int
+    dimension: int | None  # None until something was embedded
+    embedder: str | None
+    catalog_bytes: int
+    checkpoint_bytes: int
+    last_ingest: Mapping[str, Any] | None  # when, of what, how it ended
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that `verify` found wrong."""
+
+    check: str
+    message: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """The outcome of `verify`: sound if there are no findings."""
+
+    findings: tuple[Finding, ...]
+    checks: tuple[str, ...]  # all that were run
+    chunks: int
+    seconds: float
+
+    @property
+    def ok(self) -> bool:
+        """True if nothing is wrong."""
+        return not self.findings

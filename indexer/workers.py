@@ -1,0 +1,338 @@
+"""A pool of processes that parse and chunk files: one that crashes, hangs or swells is replaced and reported.
+
+Workers are fresh interpreters (no fork, so none of the parent's locks and threads, and no torch), speak
+JSON over a socket, and limit themselves (`indexer.worker_process`). This side hands out files, collects
+results, and gives a file that killed its worker a second try with nothing else running.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from types import TracebackType
+from typing import IO, Self
+
+from indexer.errors import IndexerError
+from indexer.parsers.errors import (
+    ParseError,
+    ParserCrashed,
+    ParserOutOfMemory,
+    ParserTimedOut,
+)
+from indexer.parsers.failures import file_title
+from indexer.parsers.options import DEFAULT_OPTIONS, ParseOptions
+from indexer.worker_values import (
+    ChunkSettings,
+    ParsedFile,
+    ParseLimits,
+    ParseTask,
+    result_from_message,
+    settings_message,
+)
+from indexer.worker_wire import decode, encode
+
+__all__ = ["ChunkSettings", "ParseLimits", "ParsePool", "ParseTask", "ParsedFile", "WorkersUnavailable"]
+
+_MIB = 1 << 20
+_START = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "from indexer.worker_process import main; main(int(sys.argv[2]), int(sys.argv[3]))"
+)
+_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
+_START_SECONDS = 60.0
+_GRACE_SECONDS = 10.0  # after the deadline, before the worker that should have died by itself is killed
+_FAILED_STARTS = 3  # in a row, after which it is not the file's fault
+_FILES_BEFORE_NEXT_WORKER = 4  # waiting; a few small files are parsed sooner than a second worker starts
+_PATIENCE_SECONDS = 0.25  # after which a waiting file gets a worker of its own all the same
+_RETIREMENT = 0.6  # of the memory limit; a worker that keeps more after a file is replaced before the next
+
+
+class WorkersUnavailable(IndexerError):
+    """Worker processes do not start on this machine."""
+
+    code = "workers-unavailable"
+
+
+@dataclass(slots=True)
+class _Worker:
+    """One process, and what it is at."""
+
+    process: subprocess.Popen[bytes]
+    connection: Connection
+    stderr: IO[bytes]
+    deadline: float
+    is_ready: bool = False
+    job: _Job | None = None
+
+
+@dataclass(slots=True)
+class _Job:
+    """A file on its way."""
+
+    task: ParseTask
+    since: float = field(default_factory=time.monotonic)
+    num_tries: int = 0
+
+
+class ParsePool:
+    """Parses files in `num_workers` processes; a context manager that ends all of them when it is left.
+
+    Processes are started when files wait, and stay for the next `map_unordered`. Only `stop` is thread-safe.
+    """
+
+    def __init__(
+        self,
+        num_workers: int,
+        limits: ParseLimits | None = None,
+        *,
+        options: ParseOptions = DEFAULT_OPTIONS,
+        chunking: ChunkSettings | None = None,
+    ) -> None:
+        self._num_workers = max(1, num_workers)
+        self._limits = limits or ParseLimits()
+        self._settings = encode(settings_message(self._limits, options, chunking))
+        self._workers: list[_Worker] = []
+        self._num_failed_starts = 0
+        self._stopping = False
+        self._wakeup, self._wake = socket.socketpair()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def process_ids(self) -> tuple[int, ...]:
+        """The processes that are running now."""
+        return tuple(worker.process.pid for worker in self._workers)
+
+    def close(self) -> None:
+        """End all processes. They hold nothing that could be lost."""
+        for worker in list(self._workers):
+            self._discard(worker)
+        self._wakeup.close()
+        self._wake.close()
+
+    def stop(self) -> None:
+        """Make a running `map_unordered` end soon, without the results still due. From any thread."""
+        self._stopping = True
+        self._wake.send(b"\0")
+
+    def map_unordered(self, tasks: Iterable[ParseTask]) -> Iterator[ParsedFile]:
+        """Parse every file; results come as they are done.
+
+        Tasks are taken a few ahead of the workers, and nothing is handed out while a result is not taken, so
+        memory stays bounded. Raises WorkersUnavailable when processes cannot be started.
+        """
+        source = iter(tasks)
+        waiting: deque[_Job] = deque()
+        retries: deque[_Job] = deque()
+        exhausted = False
+        try:
+            while not self._stopping:
+                while not exhausted and len(waiting) < 2 * self._num_workers + _FILES_BEFORE_NEXT_WORKER:
+                    task = next(source, None)
+                    exhausted = task is None
+                    if task is not None:
+                        waiting.append(_Job(task))
+                self._hand_out(waiting)
+                if not waiting and not self._busy():
+                    if retries:
+                        for worker in list(self._workers):
+                            self._discard(worker)
+                        self._start(retries.popleft())  # alone, in a fresh process
+                    elif exhausted:
+                        return
+                yield from self._collect(retries)
+        finally:
+            for worker in self._busy():  # the caller went away in between
+                self._discard(worker)
+
+    def _busy(self) -> list[_Worker]:
+        return [worker for worker in self._workers if worker.job is not None]
+
+    def _hand_out(self, waiting: deque[_Job]) -> None:
+        """Give waiting files to idle workers, and start another worker if that is worth it."""
+        for worker in list(self._workers):
+            if worker.process.poll() is not None and worker.job is None:
+                self._discard(worker)  # killed from outside while it had nothing to do
+            elif waiting and worker.job is None:
+                self._assign(worker, waiting.popleft())
+        if waiting and len(self._workers) < self._num_workers:
+            patient = time.monotonic() - waiting[0].since < _PATIENCE_SECONDS
+            if not self._workers or len(waiting) >= _FILES_BEFORE_NEXT_WORKER or not patient:
+                self._start(waiting.popleft())
+
+    def _start(self, job: _Job) -> None:
+        ours, theirs = socket.socketpair()
+        stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
+        environment = os.environ | dict.fromkeys(_ONE_THREAD, "1") | {"TOKENIZERS_PARALLELISM": "false"}
+        arguments = [json.dumps(sys.path), str(theirs.fileno()), str(os.getpid())]
+        with theirs:
+            process = subprocess.Popen(
+                [sys.executable, "-c", _START, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                env=environment,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,  # Ctrl-C is for the parent, which ends its workers
+            )
+        worker = _Worker(process, Connection(ours.detach()), stderr, time.monotonic() + _START_SECONDS)
+        self._workers.append(worker)
+        self._send(worker, self._settings)
+        self._assign(worker, job)
+
+    def _assign(self, worker: _Worker, job: _Job) -> None:
+        job.num_tries += 1
+        worker.job = job
+        worker.stderr.truncate(0)
+        if worker.is_ready:
+            worker.deadline = time.monotonic() + self._limits.seconds + _GRACE_SECONDS
+        self._send(worker, encode({"path": os.fsencode(job.task.path).hex()}))
+
+    def _send(self, worker: _Worker, data: bytes) -> None:
+        """A worker that is dead already is noticed when its end of the pipe is read."""
+        try:
+            worker.connection.send_bytes(data)
+        except (BrokenPipeError, ConnectionResetError):
+            return
+
+    def _collect(self, retries: deque[_Job]) -> Iterator[ParsedFile]:
+        """Wait for news of any worker and give what is done."""
+        busy = self._busy()
+        now = time.monotonic()
+        timeout = max(0.0, min((worker.deadline - now for worker in busy), default=0.0))
+        if len(self._workers) < self._num_workers:
+            timeout = min(timeout, _PATIENCE_SECONDS)
+        ready = wait([worker.connection for worker in busy] + [self._wakeup], timeout)
+        for worker in busy:
+            if worker.connection in ready:
+                yield from self._receive(worker, retries)
+            elif time.monotonic() > worker.deadline:
+                self._kill(worker)
+                yield from self._bury(worker, retries, timed_out=True)
+
+    def _receive(self, worker: _Worker, retries: deque[_Job]) -> Iterator[ParsedFile]:
+        try:
+            message = decode(worker.connection.recv_bytes(self._limits.max_output_bytes + _MIB))
+        except (EOFError, OSError, ValueError):  # dead, or sending what no worker sends
+            self._kill(worker)
+            yield from self._bury(worker, retries)
+            return
+        if message["kind"] == "ready":
+            worker.is_ready = True
+            self._num_failed_starts = 0
+            worker.deadline = time.monotonic() + self._limits.seconds + _GRACE_SECONDS
+        elif message["kind"] == "ocr-page":
+            worker.deadline += self._limits.seconds_per_ocr_page
+        else:
+            job, worker.job = worker.job, None
+            if job is not None:
+                result = result_from_message(job.task, message)
+                if self._is_worn(worker, result):
+                    self._discard(worker)
+                if isinstance(result.error, ParserOutOfMemory) and job.num_tries < 2:
+                    retries.append(job)  # what earlier files left behind may have been to blame
+                else:
+                    yield result
+
+    def _is_worn(self, worker: _Worker, result: ParsedFile) -> bool:
+        """Whether a worker holds so much memory that the next file would suffer."""
+        if isinstance(result.error, ParserOutOfMemory):
+            return True
+        return _resident_bytes(worker.process.pid) > _RETIREMENT * self._limits.max_memory_bytes
+
+    def _bury(
+        self, worker: _Worker, retries: deque[_Job], *, timed_out: bool = False
+    ) -> Iterator[ParsedFile]:
+        """Deal with a dead worker: its file is tried once more alone, or given up."""
+        status = worker.process.wait()
+        last_words = _tail(worker.stderr)
+        job = worker.job
+        self._discard(worker)
+        if job is None:
+            return
+        if not worker.is_ready:
+            self._num_failed_starts += 1
+            if self._num_failed_starts >= _FAILED_STARTS:
+                raise WorkersUnavailable(
+                    f"Parse workers do not start ({last_words or f'exit status {status}'}).",
+                    hint="Check that this Python can run `import indexer` and that processes may be started.",
+                )
+            job.num_tries = 0
+            retries.append(job)
+        elif job.num_tries < 2:
+            retries.append(job)
+        else:
+            error = _death(job.task, status, last_words, self._limits, timed_out=timed_out)
+            yield ParsedFile(job.task, error=error, seconds=time.monotonic() - job.since)
+
+    def _kill(self, worker: _Worker) -> None:
+        """The process may still be dying of its own accord: then its own cause is the one to report."""
+        try:
+            worker.process.wait(timeout=1.0)
+        except subprocess.TimeoutExpired:
+            worker.process.kill()
+
+    def _discard(self, worker: _Worker) -> None:
+        if worker in self._workers:
+            self._workers.remove(worker)
+        worker.connection.close()
+        worker.process.kill()
+        worker.process.wait()
+        worker.stderr.close()
+
+
+def _death(
+    task: ParseTask, status: int, last_words: str, limits: ParseLimits, *, timed_out: bool
+) -> ParseError:
+    """The error for a file that killed two workers."""
+    title = file_title(str(task.path))
+    if timed_out or status == -signal.SIGALRM:
+        return ParserTimedOut(
+            f"{title} was still being read after {limits.seconds:,.0f} seconds.",
+            hint="Split it, or raise the time limit.",
+        )
+    if status == -signal.SIGKILL or "bad_alloc" in last_words or "MemoryError" in last_words:
+        return ParserOutOfMemory(
+            f"{title} needs more memory to read than there is or is allowed.",
+            hint="Split it, or raise the memory limit.",
+        )
+    how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
+    return ParserCrashed(
+        f"The process that read {title} died ({how}).",
+        hint="Open it in its own program and save it again; if it is intact, report this as a bug.",
+    )
+
+
+def _tail(stderr: IO[bytes]) -> str:
+    """The last line that a worker wrote to stderr."""
+    stderr.seek(max(0, stderr.seek(0, os.SEEK_END) - 4096))
+    lines = stderr.read().decode("utf-8", errors="replace").split("\n")
+    return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "")
+
+
+def _resident_bytes(pid: int) -> int:
+    """Resident memory of a process; 0 where the system does not say."""
+    try:
+        with open(f"/proc/{pid}/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0

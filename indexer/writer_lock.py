@@ -1,0 +1,44 @@
+"""One writer an index: a lock file that the operating system releases when its holder dies."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from indexer.catalog import LOCK_NAME
+from indexer.errors import IndexLocked
+from indexer.storage_errors import from_os
+
+
+@contextmanager
+def writer_lock(folder: Path, *, holder: Callable[[], int | None]) -> Iterator[None]:
+    """Hold the lock, or raise IndexLocked at once; `holder` says which process seems to have it."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / LOCK_NAME, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        pid = holder()
+        raise IndexLocked(
+            f"Another ingest is running{f' (pid {pid})' if pid and _is_alive(pid) else ''}.",
+            hint="Wait until it is done, or stop it; what it has committed is kept.",
+        ) from None
+    except OSError as error:
+        raise from_os(error, folder) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is there, and somebody else's
+        return True
+    return True

@@ -1,0 +1,275 @@
+from __future__ import annotations
+
+import io
+import zlib
+from collections.abc import Callable
+
+import pypdf
+import pytest
+from parsing_samples import Words, assemble_pdf, make_pdf, outline_of, text_of
+from PIL import Image
+
+from indexer.parsers import ParseOptions, parse
+from indexer.parsers.errors import EncryptedPdf, MalformedFile, NoExtractableText, ParseError, TruncatedFile
+from indexer.types import ParsedDocument
+
+Read = Callable[..., ParsedDocument]
+PROSE = "The ferry leaves the northern pier at nine and comes back in the"
+LINES = [PROSE + f" evening, line {i}." for i in range(12)]
+
+
+def page(lines: list[str] = LINES, *, x: float = 72, y: float = 100, step: float = 12) -> list[Words]:
+    return [Words(x, y + step * i, line) for i, line in enumerate(lines)]
+
+
+def test_text_comes_with_pages_and_a_box_for_every_line(read: Read) -> None:
+    document = read(make_pdf([page(), page(y=200)]), "a.pdf")
+    assert document.parser == "pypdfium2"
+    assert [block.page for block in document.blocks] == [1, 2]
+    lines = text_of(document, document.blocks[0]).split("\n")
+    assert lines == LINES
+    for i, box in enumerate(document.blocks[0].boxes):
+        baseline = 100 + 12 * i
+        assert box.page == 1
+        assert 71 < box.x0 < 74
+        assert baseline - 10 < box.y0 < baseline - 5
+        assert baseline - 1 < box.y1 < baseline + 4
+        assert 300 < box.x1 < 540
+
+
+@pytest.mark.parametrize("turn", [90, 180, 270])
+def test_boxes_on_turned_pages_are_where_the_reader_sees_them(turn: int, read: Read) -> None:
+    document = read(make_pdf([[Words(72, 100, PROSE)]], rotate=turn), "a.pdf")
+    (box,) = document.blocks[0].boxes
+    seen = {90: (792 - 100, 72), 180: (612 - 72, 792 - 100), 270: (100, 612 - 72)}[
+        turn
+    ]  # where the first letter is
+    assert box.x0 - 12 < seen[0] < box.x1 + 12
+    assert box.y0 - 12 < seen[1] < box.y1 + 12
+    assert (box.y1 - box.y0 > box.x1 - box.x0) == (turn != 180)
+
+
+def test_headings_are_told_by_their_type_and_levels_by_its_size(read: Read) -> None:
+    words = [
+        Words(72, 60, "The Ferry", 24),
+        *page(y=100),
+        Words(72, 270, "Boarding", 15),
+        *page(y=300),
+        Words(72, 470, "In bold", 10, bold=True),
+        *page(y=500),
+    ]
+    document = read(make_pdf([words]), "a.pdf")
+    headings = [
+        (text_of(document, block), block.level) for block in document.blocks if block.kind == "heading"
+    ]
+    assert headings == [("The Ferry", 1), ("Boarding", 2), ("In bold", 3)]
+    assert document.title == "The Ferry"
+
+
+def test_the_outline_outweighs_the_type(read: Read) -> None:
+    words = [Words(72, 60, "1. Plain heading"), *page(y=100)]
+    document = read(make_pdf([words], outline=[("Plain heading", 1)], title="Set in the file"), "a.pdf")
+    assert outline_of(document)[0] == ("heading", "1. Plain heading")
+    assert document.title == "Set in the file"
+
+
+def test_words_broken_at_a_lines_end_are_mended_unless_the_hyphen_is_their_own(read: Read) -> None:
+    lines = [
+        "The ferry carries passen-",
+        "gers, cars and well-",
+        "known well-known goods to the is-",
+        "Lands. It is a long line",
+    ]
+    text = read(make_pdf([page(lines)]), "a.pdf").text
+    assert "passengers\n, cars" in text or "passengers,\ncars" in text
+    assert "well-known" in text
+    assert "wellknown" not in text
+    assert "is-\nLands" in text, "a capital does not continue a word"
+
+
+def test_columns_are_read_one_after_the_other_even_when_drawn_row_by_row(read: Read) -> None:
+    left = [f"left column has words in it {i}" for i in range(10)]
+    right = [f"right column has others in it {i}" for i in range(10)]
+    words = [Words(72, 60, "A title across both of the columns of this page, set wide", 10)]
+    for i in range(10):
+        words += [Words(72, 100 + 12 * i, left[i]), Words(330, 100 + 12 * i, right[i])]
+    text = read(make_pdf([words]), "a.pdf").text
+    assert text.index(left[9]) < text.index(right[0])
+    assert text.index(left[0]) < text.index(left[9])
+
+
+def test_cells_in_rows_are_a_table(read: Read) -> None:
+    words = [Words(72, 60, PROSE)]
+    for i, row in enumerate(
+        [("Who", "Low", "High"), ("Adult", "5", "6"), ("Child", "2", "3"), ("Dog", "1", "1")]
+    ):
+        words += [Words(72 + 120 * j, 100 + 14 * i, cell) for j, cell in enumerate(row)]
+    document = read(make_pdf([words]), "a.pdf")
+    assert ("table", "Who | Low | High\nAdult | 5 | 6\nChild | 2 | 3\nDog | 1 | 1") in outline_of(document)
+
+
+def test_ligatures_are_letters(read: Read) -> None:
+    to_unicode = b"1 beginbfchar <01> <FB03> endbfchar"
+    cmap = b"/CMapName /X def 1 begincodespacerange <00> <FF> endcodespacerange " + to_unicode
+    content = b"BT /F1 12 Tf 72 700 Td (e\x01cient ferries cross the sound on every day of the week) Tj ET"
+    objects = [
+        b"<< /Type /Catalog /Pages 2 0 R >>",
+        b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        LEAF.replace(b"<< >>", b"<< /Font << /F1 5 0 R >> >>"),
+        b"<< /Length %d >>\nstream\n%s\nendstream" % (len(content), content),
+        b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /ToUnicode 6 0 R >>",
+        b"<< /Length %d >>\nstream\n%s\nendstream" % (len(cmap), cmap),
+    ]
+    assert "efficient" in read(assemble_pdf(objects, "/Root 1 0 R"), "a.pdf").text
+
+
+def encrypted(password: str, owner: str = "owner") -> bytes:
+    writer = pypdf.PdfWriter(clone_from=io.BytesIO(make_pdf([page()])))
+    writer.encrypt(user_password=password, owner_password=owner, algorithm="RC4-128")
+    buffer = io.BytesIO()
+    writer.write(buffer)
+    return buffer.getvalue()
+
+
+def test_encrypted_pdfs_open_with_the_password_given_or_without_one(read: Read) -> None:
+    assert LINES[0] in read(encrypted("secret"), "a.pdf", password="secret").text
+    assert LINES[0] in read(encrypted(""), "a.pdf").text
+    for password in (None, "wrong"):
+        with pytest.raises(EncryptedPdf) as failure:
+            parse(encrypted("secret"), name="a.pdf", options=ParseOptions(password=password))
+        assert failure.value.code == "encrypted-pdf"
+        assert "password" in str(failure.value)
+        assert "secret" not in str(failure.value)
+
+
+def test_a_password_is_never_shown() -> None:
+    assert "secret" not in repr(ParseOptions(password="secret"))
+
+
+def test_a_truncated_pdf_gives_what_can_be_read_with_a_warning_or_a_typed_failure(read: Read) -> None:
+    data = make_pdf([page() for _ in range(20)])
+    with pytest.raises(TruncatedFile) as failure:
+        parse(data[: len(data) // 20], name="a.pdf")
+    assert failure.value.hint
+    for share in (0.6, 0.9, 0.99):
+        document = read(data[: int(len(data) * share)], "a.pdf")
+        assert 5 < len(document.blocks) <= 20
+        assert "may be truncated" in document.warnings[-1]
+
+
+@pytest.mark.parametrize(
+    "damage", [b"%PDF-1.7\nnothing of a PDF\n%%EOF", b"%PDF-1.7\n" + b"\xff" * 500 + b"\n%%EOF"]
+)
+def test_what_only_begins_like_a_pdf_is_a_typed_failure(damage: bytes) -> None:
+    with pytest.raises(MalformedFile):
+        parse(damage, name="a.pdf")
+
+
+def test_a_pdf_with_the_wrong_extension_is_read_and_says_so(read: Read) -> None:
+    assert read(make_pdf([page()]), "a.txt").format == "pdf"
+    text = read("words that were never a PDF\n", "a.pdf")
+    assert text.format == "text"
+    assert "The name says pdf" in text.warnings[0]
+
+
+def hostile(pages: bytes, *more: bytes, trailer: str = "/Root 1 0 R") -> bytes:
+    return assemble_pdf([b"<< /Type /Catalog /Pages 2 0 R >>", pages, *more], trailer)
+
+
+ONE_PAGE = b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>"
+LEAF = b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 4 0 R /Resources << >> >>"
+SWOLLEN = zlib.compress(b" " * 9_000_000)
+HOSTILE = {
+    "a page tree that contains itself": hostile(b"<< /Type /Pages /Kids [2 0 R 2 0 R] /Count 2 >>"),
+    "a tree that claims a billion pages": hostile(
+        b"<< /Type /Pages /Kids [3 0 R] /Count 1000000000 >>", LEAF, b"<< /Length 0 >>\nstream\n\nendstream"
+    ),
+    "a stream that claims to be endless": hostile(ONE_PAGE, LEAF, b"<< /Length 99999999999 >>\nstream\nBT"),
+    "contents that are the page itself": hostile(ONE_PAGE, LEAF.replace(b"4 0 R", b"3 0 R")),
+    "a stream that unpacks a thousandfold": hostile(
+        ONE_PAGE,
+        LEAF,
+        b"<< /Length %d /Filter /FlateDecode >>\nstream\n%s\nendstream" % (len(SWOLLEN), SWOLLEN),
+    ),
+    "a cross-reference table that points at itself": make_pdf([[]]).replace(b"/Size", b"/Prev 9 /Size"),
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_a_pdf_that_never_ends_does(what: str) -> None:
+    with pytest.raises(ParseError) as failure:
+        parse(HOSTILE[what], name="a.pdf", options=ParseOptions(ocr=False, soft_seconds=5))
+    assert failure.value.hint
+
+
+def test_reading_stops_after_the_time_limit_and_keeps_what_it_has(
+    monkeypatch: pytest.MonkeyPatch, read: Read
+) -> None:
+    clock = iter(range(0, 10_000, 30))
+    monkeypatch.setattr("indexer.parsers.pdf.time.monotonic", lambda: float(next(clock)))
+    document = read(make_pdf([page() for _ in range(9)]), "a.pdf", soft_seconds=90)
+    assert {block.page for block in document.blocks} == {1, 2, 3}
+    assert document.warnings == ("Reading stopped before page 4 of 9: it took too long.",)
+
+
+def test_pages_beyond_the_limit_are_left_out_with_a_warning(read: Read) -> None:
+    document = read(make_pdf([page() for _ in range(5)]), "a.pdf", max_pages=2)
+    assert {block.page for block in document.blocks} == {1, 2}
+    assert "first 2 of 5 pages" in document.warnings[0]
+
+
+def test_memory_of_waiting_pages_is_bounded_and_order_kept(read: Read) -> None:
+    document = read(
+        make_pdf([page([f"page number {i} has these many words on it"]) for i in range(60)]), "a.pdf"
+    )
+    assert [block.page for block in document.blocks] == list(range(1, 61))
+
+
+def scanned(*, blank: bool = False) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("L", (600, 800), 255 if blank else 90).save(buffer, "PDF")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("blank", [True, False])
+def test_a_pdf_without_text_is_a_failure_with_a_remedy_and_not_an_empty_success(blank: bool) -> None:
+    with pytest.raises(NoExtractableText) as failure:
+        parse(scanned(blank=blank), name="a.pdf", options=ParseOptions(ocr=False))
+    assert failure.value.code == "no-extractable-text"
+    assert "OCR" in failure.value.hint
+
+
+def test_form_fields_and_comments_are_read_with_their_page(read: Read) -> None:
+    from pypdf.annotations import Text
+    from pypdf.generic import (
+        ArrayObject,
+        DictionaryObject,
+        FloatObject,
+        NameObject,
+        NumberObject,
+        TextStringObject,
+    )
+
+    writer = pypdf.PdfWriter(clone_from=io.BytesIO(make_pdf([page(), page()])))
+    writer.add_annotation(1, Text(rect=(50, 50, 70, 70), text="Ask the captain"))
+    field = DictionaryObject(
+        {
+            NameObject("/Type"): NameObject("/Annot"),
+            NameObject("/Subtype"): NameObject("/Widget"),
+            NameObject("/FT"): NameObject("/Tx"),
+            NameObject("/T"): TextStringObject("Passenger"),
+            NameObject("/V"): TextStringObject("Åse"),
+            NameObject("/F"): NumberObject(4),
+            NameObject("/Rect"): ArrayObject(FloatObject(value) for value in (100, 100, 200, 120)),
+        }
+    )
+    reference = writer._add_object(field)
+    writer.pages[1]["/Annots"].append(reference)
+    form = DictionaryObject({NameObject("/Fields"): ArrayObject([reference])})
+    writer.root_object[NameObject("/AcroForm")] = form
+    buffer = io.BytesIO()
+    writer.write(buffer)
+    document = read(buffer.getvalue(), "a.pdf")
+    last = document.blocks[-1]
+    assert (last.page, last.name) == (2, "form fields and comments")
+    assert sorted(text_of(document, last).split("\n")) == ["Ask the captain", "Passenger: Åse"]

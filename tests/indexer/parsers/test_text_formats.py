@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from parsing_samples import assert_promises, outline_of, text_of
+
+from indexer.parsers import parse
+from indexer.parsers.errors import EmptyFile
+from indexer.types import ParsedDocument
+
+Read = Callable[..., ParsedDocument]
+
+
+def test_plain_text_falls_into_paragraphs_and_lists(read: Read) -> None:
+    document = read("First\nparagraph.\n\n\n  - one\n  - two\n\nLast.\n", "a.txt")
+    assert outline_of(document) == [
+        ("text", "First\nparagraph."),
+        ("list", "  - one\n  - two"),
+        ("text", "Last."),
+    ]
+    assert document.text == "First\nparagraph.\n\n\n  - one\n  - two\n\nLast.\n", "the text is the file's own"
+
+
+@pytest.mark.parametrize("data", [b"", b"  \n\t\n ", b"\xef\xbb\xbf"])
+def test_a_file_with_nothing_in_it_is_a_failure_with_a_remedy(data: bytes) -> None:
+    with pytest.raises(EmptyFile) as failure:
+        parse(data, name="folder/a.txt")
+    assert failure.value.message == "a.txt holds no text."
+    assert failure.value.hint
+
+
+MARKDOWN = """\
+---
+title: The Ferry
+---
+# Ferry #
+
+Intro with a [link](https://example.org).
+Second line.
+
+Setext
+------
+
+* one
+  continued
+
+  still one
+* two
+
+```python
+def f():
+
+    return "# not a heading"
+```
+
+| a | b |
+|---|---|
+| 1 | 2 |
+
+    indented code
+
+#hashtag is text
+"""
+
+
+def test_markdown_keeps_headings_lists_code_and_tables_whole(read: Read) -> None:
+    document = read(MARKDOWN, "a.md")
+    assert outline_of(document) == [
+        ("text", "title: The Ferry"),
+        ("heading", "Ferry"),
+        ("text", "Intro with a [link](https://example.org).\nSecond line."),
+        ("heading", "Setext"),
+        ("list", "* one\n  continued\n\n  still one\n* two"),
+        ("code", '```python\ndef f():\n\n    return "# not a heading"\n```'),
+        ("table", "| a | b |\n|---|---|\n| 1 | 2 |"),
+        ("code", "    indented code"),
+        ("text", "#hashtag is text"),
+    ]
+    assert [block.level for block in document.blocks if block.kind == "heading"] == [1, 2]
+    assert document.title == "The Ferry"
+    assert document.text == MARKDOWN
+
+
+def test_an_unclosed_fence_runs_to_the_end(read: Read) -> None:
+    assert outline_of(read("text\n\n```\ncode\n\n# code\n", "a.md"))[-1] == ("code", "```\ncode\n\n# code")
+
+
+def test_pictures_pasted_into_markdown_are_emptied(read: Read) -> None:
+    document = read(f"before ![x](data:image/png;base64,{'A' * 50_000}) after\n", "a.md")
+    assert document.text == "before ![x](data:image/png;base64,) after\n"
+
+
+RST = """\
+.. _start:
+
+=====
+Title
+=====
+
+Section
+-------
+
+A paragraph::
+
+    literal code
+
+.. code-block:: python
+
+    print("x")
+
++---+---+
+| a | b |
++---+---+
+
+===  ===
+c    d
+===  ===
+1    2
+===  ===
+
+- item
+"""
+
+
+def test_restructured_text_keeps_sections_code_and_tables(read: Read) -> None:
+    document = read(RST, "a.rst")
+    kinds = outline_of(document)
+    assert ("heading", "Title") in kinds
+    assert ("heading", "Section") in kinds
+    assert ("code", "    literal code") in kinds
+    assert ("code", '.. code-block:: python\n\n    print("x")') in kinds
+    assert ("table", "+---+---+\n| a | b |\n+---+---+") in kinds
+    assert ("table", "===  ===\nc    d\n===  ===\n1    2\n===  ===") in kinds
+    assert ("list", "- item") in kinds
+    assert [block.level for block in document.blocks if block.kind == "heading"] == [1, 2]
+    assert document.title == "Title"
+
+
+def test_asciidoc_and_org_keep_sections_code_and_tables(read: Read) -> None:
+    asciidoc = read("= Title\n\n== Part\n\nText.\n\n----\ncode\n----\n\n|===\n|a |b\n|===\n", "a.adoc")
+    assert [kind for kind, _ in outline_of(asciidoc)] == ["heading", "heading", "text", "code", "table"]
+    org = read("#+title: Notes\n* Part :tag:\nText.\n#+begin_src sh\nls\n#+end_src\n| a | b |\n", "a.org")
+    assert [kind for kind, _ in outline_of(org)] == ["text", "heading", "text", "code", "table"]
+    assert text_of(org, org.blocks[1]) == "Part"
+    assert org.title == "Notes"
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.md", "a.rst", "a.adoc", "a.org", "a.yaml", "a.toml", "a.kt"])
+@given(text=st.text(alphabet="a#=-*|`~:.+ \n\t>1", min_size=1, max_size=120))
+def test_no_text_breaks_the_promises(name: str, text: str) -> None:
+    with contextlib.suppress(EmptyFile):
+        assert_promises(parse(text.encode(), name=name))
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.md", "a.rst", "a.adoc", "a.org"])
+@pytest.mark.parametrize("filler", ["# ", "=", " \t", "| - ", "``` ", "a-", "> ", ":: "])
+def test_long_lines_take_linear_time(name: str, filler: str) -> None:
+    data = ("x" + filler * 100_000 + "x\n" + "text\n").encode()
+    started = time.process_time()
+    parse(data, name=name)
+    assert time.process_time() - started < 2.0

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from indexer.locks import ReadWriteLock
+from indexer.producer import Producer
+
+Put = Callable[[int, int], None]
+
+
+def take_all(producer: Producer[int]) -> list[int]:
+    items = []
+    while (item := producer.take()) is not None:
+        items.append(item)
+    return items
+
+
+def test_items_come_in_order_and_then_the_end():
+    def produce(put: Put) -> None:
+        for number in range(100):
+            put(number, 1)
+
+    with Producer(produce, max_weight=7) as producer:
+        assert take_all(producer) == list(range(100))
+        assert producer.take() is None
+        assert producer.take(seconds=0.0) is None
+
+
+def test_the_producer_does_not_run_further_ahead_than_it_may():
+    produced = []
+
+    def produce(put: Put) -> None:
+        for number in range(50):
+            produced.append(number)
+            put(number, 10)
+
+    with Producer(produce, max_weight=35) as producer:
+        deadline = time.monotonic() + 5
+        while len(produced) < 4 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.05)
+        assert len(produced) == 4  # three wait to be taken, one is waiting to be put
+        assert take_all(producer) == list(range(50))
+
+
+def test_an_item_that_is_too_heavy_passes_alone():
+    def produce(put: Put) -> None:
+        for number, weight in enumerate((1, 1000, 1)):
+            put(number, weight)
+
+    with Producer(produce, max_weight=10) as producer:
+        assert take_all(producer) == [0, 1, 2]
+
+
+def test_an_error_arrives_after_the_items_before_it():
+    def produce(put: Put) -> None:
+        put(1, 1)
+        raise ZeroDivisionError
+
+    with Producer(produce, max_weight=10) as producer:
+        assert producer.take() == 1
+        with pytest.raises(ZeroDivisionError):
+            producer.take()
+
+
+def test_leaving_early_ends_a_producer_that_waits_to_put():
+    threads = threading.active_count()
+
+    def produce(put: Put) -> None:
+        while True:
+            put(1, 1)
+
+    with Producer(produce, max_weight=3) as producer:
+        assert producer.take() == 1
+    assert threading.active_count() == threads
+
+
+def test_leaving_early_interrupts_a_producer_that_waits_for_something_else():
+    interrupted = threading.Event()
+    threads = threading.active_count()
+    with Producer(lambda put: interrupted.wait(30) and None, max_weight=3, interrupt=interrupted.set):
+        assert threading.active_count() == threads + 1
+    assert interrupted.is_set()
+    assert threading.active_count() == threads
+
+
+def test_nothing_is_waited_for_unless_asked():
+    ready = threading.Event()
+
+    def produce(put: Put) -> None:
+        ready.wait(30)
+        put(1, 1)
+
+    with Producer(produce, max_weight=3) as producer:
+        assert producer.take(seconds=0.0) is None
+        ready.set()
+        assert producer.take() == 1
+        assert producer.take() is None
+
+
+def test_readers_share_a_lock_and_a_writer_has_it_alone():
+    lock = ReadWriteLock()
+    log: list[str] = []
+    reading = threading.Event()
+    release = threading.Event()
+
+    def read(name: str) -> None:
+        with lock.reading():
+            log.append(f"{name} in")
+            reading.set()
+            release.wait(30)
+        log.append(f"{name} out")
+
+    def write() -> None:
+        with lock.writing():
+            log.append("writer")
+
+    first = threading.Thread(target=read, args=("first",))
+    first.start()
+    reading.wait(30)
+    with lock.reading():  # while the first still reads
+        log.append("second")
+    writer = threading.Thread(target=write)
+    writer.start()
+    while not lock._num_waiting_writers:
+        time.sleep(0.001)
+    late = threading.Thread(target=read, args=("late",))
+    late.start()  # comes after the writer that waits already
+    time.sleep(0.02)
+    assert log == ["first in", "second"]
+    release.set()
+    for thread in (first, writer, late):
+        thread.join()
+    assert log.index("writer") < log.index("late in")

@@ -1,0 +1,407 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from store_fakes import tokenizer_path
+
+from indexer import worker_process, workers
+from indexer.parsers import ParseOptions
+from indexer.parsers.errors import (
+    DocumentTooLarge,
+    EncryptedPdf,
+    MalformedFile,
+    NotARegularFile,
+    ParseError,
+    ParserCrashed,
+    ParserOutOfMemory,
+    ParserTimedOut,
+    UnreadableFile,
+)
+from indexer.worker_values import settings_message
+from indexer.workers import ChunkSettings, ParsedFile, ParseLimits, ParsePool, ParseTask
+
+LIMITS = ParseLimits(seconds=60, max_memory_bytes=512 << 20)
+
+
+def parse_all(
+    *paths: Path, num_workers: int = 1, limits: ParseLimits = LIMITS, **more: object
+) -> dict[str, ParsedFile]:
+    with ParsePool(num_workers, limits, **more) as pool:
+        return {result.task.path.name: result for result in pool.map_unordered(map(ParseTask, paths))}
+
+
+@pytest.fixture
+def misbehaving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder for "workbooks" that do what they say: in workers, and only there, openpyxl is this."""
+    library = tmp_path / "library"
+    library.mkdir()
+    (library / "openpyxl.py").write_text(
+        textwrap.dedent(
+            """
+            import zipfile
+            def load_workbook(file, **options):
+                exec(zipfile.ZipFile(file).read("do").decode())
+                raise ValueError("done")
+            """
+        )
+    )
+    monkeypatch.syspath_prepend(library)
+    folder = tmp_path / "files"
+    folder.mkdir()
+    return folder
+
+
+def workbook(path: Path, do: str) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("xl/workbook.xml", "")
+        archive.writestr("do", do)
+    return path
+
+
+def text_file(path: Path, text: str = "The ferry leaves at nine.\n") -> Path:
+    path.write_text(text)
+    return path
+
+
+def is_running(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def wait_until(condition: object, seconds: float = 20.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def test_documents_come_back_with_chunks_and_the_facts_of_their_bytes(tmp_path: Path) -> None:
+    path = text_file(tmp_path / "a.md", "# Ferry\n\nIt leaves at nine.\n")
+    chunking = ChunkSettings(tokenizer_path=tokenizer_path(), max_tokens=64)
+    result = parse_all(path, chunking=chunking)["a.md"]
+    assert result.document is not None
+    assert result.document.title == "Ferry"
+    assert [result.document.text[chunk.start : chunk.end] for chunk in result.chunks] == [
+        "Ferry\n\nIt leaves at nine."
+    ]
+    assert result.chunks[0].heading_path == ("Ferry",)
+    assert result.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert (result.size, result.mtime_ns) == (path.stat().st_size, path.stat().st_mtime_ns)
+    assert result.error is None
+    assert not result.skipped
+    assert result.seconds > 0
+
+
+def test_everything_of_a_document_survives_the_pipe(tmp_path: Path) -> None:
+    from indexer.parsers import parse
+    from indexer.worker_wire import decode, document_from_json, document_to_json, encode
+
+    document = parse(b"---\ntitle: x\n---\n# A\n\n| a | b |\n|---|---|\n| 1 | \xc3\xa9 |\n", name="a.md")
+    assert document_from_json(decode(encode(document_to_json(document)))) == document
+
+
+def test_the_callers_tag_comes_back_and_so_does_every_file(tmp_path: Path) -> None:
+    paths = [text_file(tmp_path / f"{i}.txt", f"file {i}") for i in range(40)]
+    with ParsePool(2, LIMITS) as pool:
+        results = list(pool.map_unordered(ParseTask(path, tag=i) for i, path in enumerate(paths)))
+        assert sorted(result.task.tag for result in results) == list(range(40))
+        assert all(result.document.text == f"file {result.task.tag}" for result in results)
+        assert len(pool.process_ids) <= 2
+
+
+def test_typed_failures_cross_the_pipe_and_options_reach_the_worker(tmp_path: Path) -> None:
+    import io
+
+    import pypdf
+
+    writer = pypdf.PdfWriter()
+    writer.add_blank_page(100, 100)
+    writer.encrypt("secret", algorithm="RC4-128")
+    buffer = io.BytesIO()
+    writer.write(buffer)
+    (tmp_path / "a.pdf").write_bytes(buffer.getvalue())
+    error = parse_all(tmp_path / "a.pdf")["a.pdf"].error
+    assert isinstance(error, EncryptedPdf)
+    assert error.hint
+    error = parse_all(tmp_path / "a.pdf", options=ParseOptions(password="secret", ocr=False))["a.pdf"].error
+    assert error is not None
+    assert error.code == "no-extractable-text"
+
+
+def test_binaries_of_no_known_kind_and_files_empty_on_purpose_are_skipped(tmp_path: Path) -> None:
+    (tmp_path / "a.bin").write_bytes(b"\x00\x01\x02\x03" * 100)
+    (tmp_path / "__init__.py").touch()
+    (tmp_path / "empty.txt").touch()
+    results = parse_all(*tmp_path.iterdir())
+    assert results["a.bin"].skipped == "It is a binary of no known kind."
+    assert results["__init__.py"].skipped == "It is empty on purpose."
+    assert results["empty.txt"].error.code == "empty-file"
+
+
+def test_names_that_are_no_text_are_read(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.txt"))
+    text_file(path)
+    (result,) = parse_all(path).values()
+    assert result.document is not None
+    assert result.document.title == "caf\ufffd.txt"
+
+
+def test_pipes_devices_folders_and_missing_files_are_typed_failures_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.txt")
+    (tmp_path / "folder").mkdir()
+    address = str(tmp_path / "socket")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(address)
+        paths = [
+            tmp_path / "pipe.txt",
+            Path("/dev/zero"),
+            tmp_path / "folder",
+            tmp_path / "missing",
+            Path(address),
+        ]
+        results = parse_all(*paths)
+    assert [type(results[path.name].error) for path in paths] == [
+        NotARegularFile,
+        NotARegularFile,
+        NotARegularFile,
+        UnreadableFile,
+        UnreadableFile,
+    ]
+
+
+def test_a_file_of_two_gigabytes_is_refused_without_being_read(tmp_path: Path) -> None:
+    path = tmp_path / "huge.txt"
+    with path.open("wb") as file:
+        file.truncate(2 << 30)
+    result = parse_all(path)["huge.txt"]
+    assert isinstance(result.error, DocumentTooLarge)
+    assert "max_bytes" in result.error.hint
+    assert result.sha256 == ""
+    assert result.seconds < 0.5
+
+
+def test_a_document_that_does_not_fit_the_pipe_is_a_typed_failure(tmp_path: Path) -> None:
+    path = text_file(tmp_path / "a.txt", "words " * 10_000)
+    error = parse_all(path, limits=ParseLimits(max_output_bytes=10_000))["a.txt"].error
+    assert isinstance(error, DocumentTooLarge)
+
+
+def test_a_file_that_kills_its_worker_is_tried_again_alone_and_then_reported(misbehaving: Path) -> None:
+    folder = misbehaving
+    bad = workbook(
+        folder / "bad.xlsx",
+        f"import os, signal; os.mkdir({str(folder)!r} + f'/{{os.getpid()}}');"
+        "os.kill(os.getpid(), signal.SIGSEGV)",
+    )
+    good = [text_file(folder / f"{i}.txt") for i in range(6)]
+    results = parse_all(bad, *good, num_workers=2)
+    assert isinstance(results["bad.xlsx"].error, ParserCrashed)
+    assert "SIGSEGV" in results["bad.xlsx"].error.message
+    assert all(results[path.name].document is not None for path in good)
+    tries = [entry for entry in folder.iterdir() if entry.name.isdecimal()]
+    assert len(tries) == 2, "two processes tried"
+
+
+def test_a_file_that_only_fails_once_is_read_at_the_second_try(misbehaving: Path) -> None:
+    marker = str(misbehaving / "tried")
+    path = workbook(
+        misbehaving / "a.xlsx",
+        f"import os; os._exit(3) if not os.path.exists({marker!r}) and not os.mkdir({marker!r}) else None",
+    )
+    error = parse_all(path)["a.xlsx"].error
+    assert isinstance(error, MalformedFile), "the second try came to the library's own error"
+    assert "done" in error.message
+
+
+@pytest.mark.parametrize("what", ["while True: pass", "sum(range(10**13))", "import time; time.sleep(1000)"])
+def test_a_file_that_takes_forever_is_a_time_out_even_in_native_code(what: str, misbehaving: Path) -> None:
+    slow, fast = workbook(misbehaving / "slow.xlsx", what), text_file(misbehaving / "fast.txt")
+    started = time.monotonic()
+    results = parse_all(slow, fast, limits=ParseLimits(seconds=1.0))
+    assert isinstance(results["slow.xlsx"].error, ParserTimedOut)
+    assert results["fast.txt"].document is not None
+    assert time.monotonic() - started < 60
+
+
+def test_a_file_that_swells_is_out_of_memory_and_its_worker_replaced(misbehaving: Path) -> None:
+    greedy = workbook(misbehaving / "greedy.xlsx", "data = [b'x' * (16 << 20) for _ in range(99)]")
+    good = text_file(misbehaving / "good.txt")
+    with ParsePool(1, LIMITS) as pool:
+        results = {}
+        pids = set()
+        for result in pool.map_unordered(map(ParseTask, [greedy, good])):
+            results[result.task.path.name] = result
+            pids.update(pool.process_ids)
+    assert isinstance(results["greedy.xlsx"].error, ParserOutOfMemory)
+    assert results["good.txt"].document is not None
+
+
+def test_an_error_that_no_one_thought_of_is_reported_with_the_file(misbehaving: Path) -> None:
+    error = parse_all(workbook(misbehaving / "odd.xlsx", "raise ZeroDivisionError('odd')"))["odd.xlsx"].error
+    assert type(error) is ParseError
+    assert error.message == "odd.xlsx could not be read (ZeroDivisionError: odd)."
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        "import socket; socket.create_connection(('127.0.0.1', 9))",
+        "import urllib.request; urllib.request.urlopen('http://127.0.0.1:9/')",
+        "import subprocess; subprocess.run(['true'])",
+        "import os; os.system('true')",
+        "open('written', 'w')",
+        "import os; os.open('written', os.O_CREAT | os.O_WRONLY)",
+    ],
+)
+def test_a_document_cannot_make_its_worker_use_the_network_or_programs_or_write_files(
+    what: str, misbehaving: Path
+) -> None:
+    complaint = "raise ValueError(f'{error} {error.__context__}')"
+    do = f"try:\n    {what}\nexcept OSError as error:\n    {complaint}"
+    error = parse_all(workbook(misbehaving / "a.xlsx", do))["a.xlsx"].error
+    assert error is not None
+    assert "a parse worker does not" in error.message
+
+
+def test_workers_do_not_import_torch(misbehaving: Path) -> None:
+    path = workbook(misbehaving / "a.xlsx", "import sys; raise ValueError('torch' in sys.modules)")
+    chunking = ChunkSettings(tokenizer_path=tokenizer_path(), max_tokens=64)
+    error = parse_all(path, chunking=chunking)["a.xlsx"].error
+    assert error is not None
+    assert "False" in error.message
+
+
+def test_a_page_of_ocr_puts_the_deadline_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    alarms: list[float] = []
+    sent: list[bytes] = []
+
+    class Pipe:
+        def send_bytes(self, data: bytes) -> None:
+            sent.append(data)
+
+    settings = settings_message(ParseLimits(seconds=10, seconds_per_ocr_page=60), ParseOptions(), None)
+    worker = worker_process._Worker(Pipe(), settings)
+    monkeypatch.setattr(worker_process, "_set_alarm", alarms.append)
+    worker._deadline = time.monotonic() + 10
+    worker._before_ocr_page()
+    worker._before_ocr_page()
+    assert 69 < alarms[0] < 71
+    assert 129 < alarms[1] < 131
+    assert sent == [b'{"kind":"ocr-page"}'] * 2
+
+
+def test_no_process_is_started_for_nothing_and_few_for_little(tmp_path: Path) -> None:
+    with ParsePool(8, LIMITS) as pool:
+        assert list(pool.map_unordered([])) == []
+        assert pool.process_ids == ()
+        paths = [text_file(tmp_path / f"{i}.txt") for i in range(3)]
+        assert len(list(pool.map_unordered(map(ParseTask, paths)))) == 3
+        assert 1 <= len(pool.process_ids) <= 3
+
+
+def test_workers_stay_for_the_next_call_and_one_that_was_killed_meanwhile_is_replaced(tmp_path: Path) -> None:
+    path = text_file(tmp_path / "a.txt")
+    with ParsePool(1, LIMITS) as pool:
+        assert next(pool.map_unordered([ParseTask(path)])).document is not None
+        (first,) = pool.process_ids
+        list(pool.map_unordered([ParseTask(path)]))
+        assert pool.process_ids == (first,)
+        os.kill(first, signal.SIGKILL)
+        wait_until(lambda: not is_running(first))
+        (result,) = pool.map_unordered([ParseTask(path)])
+        assert result.document is not None
+        assert pool.process_ids != (first,)
+
+
+def test_nothing_is_left_running_when_the_pool_is_left(tmp_path: Path) -> None:
+    path = text_file(tmp_path / "a.txt")
+    num_threads = threading.active_count()
+    with ParsePool(2, LIMITS) as pool:
+        for _ in pool.map_unordered(ParseTask(path) for _ in range(50)):
+            pids = pool.process_ids
+            break
+    assert pids
+    assert wait_until(lambda: not any(map(is_running, pids)))
+    assert threading.active_count() == num_threads
+
+
+def test_tasks_are_taken_only_a_few_ahead(tmp_path: Path) -> None:
+    path = text_file(tmp_path / "a.txt")
+    taken: list[ParseTask] = []
+
+    def tasks() -> Iterator[ParseTask]:
+        for _ in range(10_000):
+            taken.append(ParseTask(path))
+            yield taken[-1]
+
+    with ParsePool(2, LIMITS) as pool:
+        results = pool.map_unordered(tasks())
+        for _ in range(5):
+            next(results)
+        assert len(taken) < 30
+
+
+def test_a_running_map_can_be_stopped_from_another_thread(misbehaving: Path) -> None:
+    path = workbook(misbehaving / "slow.xlsx", "import time; time.sleep(1000)")
+    with ParsePool(1, ParseLimits(seconds=500)) as pool:
+        threading.Timer(0.5, pool.stop).start()
+        started = time.monotonic()
+        assert list(pool.map_unordered([ParseTask(path)])) == []
+        assert time.monotonic() - started < 60
+
+
+def test_workers_that_do_not_start_are_an_error_with_a_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "_START", "raise SystemExit('no such thing')")
+    with pytest.raises(workers.WorkersUnavailable, match="no such thing"):
+        parse_all(text_file(tmp_path / "a.txt"))
+
+
+PARENT = """
+import sys
+from pathlib import Path
+from indexer.worker_values import settings_message
+from indexer.workers import ParseLimits, ParsePool, ParseTask
+with ParsePool(1, ParseLimits(seconds=500)) as pool:
+    for result in pool.map_unordered(ParseTask(Path(path)) for path in sys.argv[1:]):
+        print(*pool.process_ids, flush=True)
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_workers_die_with_their_parent(how: signal.Signals, misbehaving: Path) -> None:
+    quick = text_file(misbehaving / "quick.txt")
+    slow = workbook(misbehaving / "slow.xlsx", "import time; time.sleep(1000)")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, quick, slow],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+    )
+    assert parent.stdout is not None
+    (pid,) = map(int, parent.stdout.readline().split())
+    assert is_running(pid)
+    time.sleep(0.3)  # for the worker to be at the slow file
+    parent.send_signal(how)
+    parent.wait(timeout=20)
+    parent.stdout.close()
+    assert wait_until(lambda: not is_running(pid))
