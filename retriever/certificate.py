@@ -1,0 +1,78 @@
+"""How similar a chunk outside some lists can be to a query that none of the lists was made for.
+
+A list made for a query a holds every chunk x with <a, x> above c. So a chunk outside the lists of a1 ... an
+has <ai, x> <= ci for all of them, and whatever weights w >= 0 are chosen, its similarity to a new query q
+is
+
+    <q, x> = <q - sum wi ai, x> + sum wi <ai, x>  <=  |q - sum wi ai| |x| + sum wi ci
+
+For one list and the best weight that is the triangle inequality on the sphere, cos(arccos(c) - angle(q,
+a)), as in metric caches (Falchi et al., "Similarity caching in large-scale image retrieval", 2012, with
+straight-line distances, which prove less). Several lists around a query prove more than the best of them: a
+chunk would have to be far from all of them at once. The weights are the dual variables of "maximise <q, x>
+over unit x outside all lists"; any will do, better ones only lower the bound.
+
+Every chunk on the lists is scored anew with q. Those that score above the bound are, in that order, exactly
+the most similar of all chunks.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+# How far the lengths of the chunks' vectors may be from 1: what the indexer lets pass.
+_UNIT_TOLERANCE = 1e-3
+# A sum of a few hundred float32 products of unit vectors, in whatever order, is off by less than this.
+_ROUNDING = 1e-4
+
+
+def single_bounds(similarities: np.ndarray, radii: np.ndarray) -> np.ndarray:
+    """(n,) bounds by each list alone, 1 where it proves nothing: good for choosing lists, not exact.
+
+    `similarities` are those of the lists' queries to the new one, `radii` the lists' c.
+    """
+    angles = np.arccos(np.clip(similarities, -1, 1))
+    return np.cos(np.maximum(np.arccos(np.clip(radii, -1, 1)) - angles, 0))
+
+
+def bound_outside(query: np.ndarray, list_queries: np.ndarray, radii: np.ndarray) -> tuple[float, np.ndarray]:
+    """The bound by several lists together, whatever rounding did, and the (n,) weights that give it.
+
+    `query` (dimension,) and `list_queries` (n, dimension) float32, `radii` (n,). A list of weight 0 adds
+    nothing.
+    """
+    query, list_queries = query.astype(np.float64), list_queries.astype(np.float64)
+    reach = radii.astype(np.float64) + _ROUNDING
+    weights = _weights(list_queries @ list_queries.T, list_queries @ query, reach)
+    rest = np.linalg.norm(query - weights @ list_queries)
+    return float(rest * (1 + _UNIT_TOLERANCE) + weights @ reach) + _ROUNDING, weights
+
+
+def _weights(products: np.ndarray, similarities: np.ndarray, reach: np.ndarray) -> np.ndarray:
+    """Weights w >= 0 that make |q - sum w a| + sum w c small, by the active set method.
+
+    The most similar unit vector x with <ai, x> = ci for the lists of a set is known in closed form. If
+    another list holds it, that list joins the set; one whose weight comes out negative does not bind and
+    leaves it.
+    """
+    active = [int(np.argmin(single_bounds(similarities, reach)))]
+    weights = np.zeros(len(reach))
+    for _ in range(2 * len(reach)):
+        some = np.ix_(active, active)
+        inverse = np.linalg.inv(products[some] + 1e-9 * np.eye(len(active)))  # two lists may have one query
+        b, c = similarities[active], reach[active]
+        rest = np.sqrt(max(1 - b @ inverse @ b, 1e-12) / max(1 - c @ inverse @ c, 1e-12))
+        found = inverse @ (b - rest * c)
+        if len(active) > 1 and found.min() < 0:
+            del active[int(found.argmin())]
+            continue
+        weights = np.zeros(len(reach))
+        weights[active] = np.maximum(found, 0)
+        # x = (q - sum w a) / rest: how far inside each list is it?
+        inside = (similarities - products @ weights) / rest - reach
+        inside[active] = -np.inf
+        worst = int(inside.argmax())
+        if inside[worst] <= _ROUNDING:
+            break
+        active.append(worst)
+    return weights

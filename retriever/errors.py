@@ -1,0 +1,47 @@
+"""What can go wrong in the retriever."""
+
+from __future__ import annotations
+
+
+class RetrieverError(Exception):
+    """Base of the retriever package's errors: one sentence of cause, one of remedy, and a stable code."""
+
+    code = "retriever-error"
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".strip()
+
+
+class EmptyQuery(RetrieverError):
+    """The query has nothing in it that could be searched for."""
+
+    code = "empty-query"
+
+
+class QueryTooLong(RetrieverError):
+    """The query is longer than the settings allow."""
+
+    code = "query-too-long"
+
+
+class InvalidK(RetrieverError):
+    """The number of results asked for is not a positive whole number."""
+
+    code = "invalid-k"
+
+
+class InvalidRetrievalSettings(RetrieverError):
+    """A setting has a value outside its range."""
+
+    code = "invalid-retrieval-settings"
+
+
+class RetrieverClosed(RetrieverError):
+    """A prefetcher was used after it was closed."""
+
+    code = "retriever-closed"

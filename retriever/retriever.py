@@ -1,0 +1,239 @@
+"""From questions to chunks: exact cache hit, or embed; certified hit, or search; fuse; load."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from types import EllipsisType, MappingProxyType
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from indexer.types import Filters
+from retriever.background import SAMPLE_SIZE, Background
+from retriever.cache import ExactKey, ListKey, RetrievalCache, Space, VectorKey
+from retriever.cache_lists import Nearby
+from retriever.corpus import Corpus, CorpusView, Version
+from retriever.errors import InvalidK
+from retriever.lists import Ranked, TextMatch
+from retriever.query_text import normalise_query
+from retriever.search import Question, Searcher
+from retriever.settings import RetrievalSettings
+from retriever.stopwatch import Stopwatch
+from retriever.types import Hit, SearchResult, Tier
+
+# Reading lists costs what searching as many vectors costs: past this part of the corpus it does not pay.
+_READ_SHARE = 8
+
+
+class QueryEmbedder(Protocol):
+    """What retrieval needs of an embedder; indexer.embedding.Embedder has it."""
+
+    fingerprint: str
+
+    def embed_queries(self, texts: Sequence[str]) -> np.ndarray:
+        """(n, dimension) float32 unit rows."""
+        ...
+
+
+class _Answer(NamedTuple):
+    """A ranking, with where it came from."""
+
+    ranked: Ranked
+    tier: Tier
+    explanation: dict[str, Any]
+
+
+class _Run(NamedTuple):
+    """What the questions of one batch share."""
+
+    view: CorpusView
+    searcher: Searcher
+    space: Space
+    cache: RetrievalCache | None
+    watch: Stopwatch
+
+
+class Retriever:
+    """Searches an index by meaning and by words. Safe to share between threads.
+
+    Without a `cache` argument it makes itself a RetrievalCache; None goes without.
+    """
+
+    def __init__(
+        self,
+        index: Corpus,
+        embedder: QueryEmbedder,
+        *,
+        settings: RetrievalSettings | None = None,
+        cache: RetrievalCache | EllipsisType | None = ...,
+    ) -> None:
+        self.index = index
+        self.embedder = embedder
+        self.settings = settings or RetrievalSettings()
+        self.cache = RetrievalCache() if isinstance(cache, EllipsisType) else cache
+        self._background: tuple[Version, Background] | None = None
+        self._background_lock = threading.Lock()
+
+    def search(
+        self, query: str, *, k: int = 5, filters: Filters | None = None, use_cache: bool = True
+    ) -> SearchResult:
+        """The k best chunks for a query, or all there are. `use_cache=False` always runs the true search.
+
+        Raises EmptyQuery, QueryTooLong and InvalidK.
+        """
+        return self.search_batch([query], k=k, filters=filters, use_cache=use_cache)[0]
+
+    def search_batch(
+        self,
+        queries: Sequence[str],
+        *,
+        k: int = 5,
+        filters: Filters | None = None,
+        use_cache: bool = True,
+    ) -> list[SearchResult]:
+        """`search` for many queries: one embedding pass, one search of the vectors, one pass over the
+        postings."""
+        self.check_k(k)
+        texts = [self.normalise(query) for query in queries]
+        cache = self.cache if use_cache else None
+        space = Space(self.embedder.fingerprint, filters)
+        results: dict[str, SearchResult] = {}
+        if cache is not None:
+            version = self.index.refreshed_version()
+            for text in texts:
+                watch = Stopwatch()
+                hits = cache.exact(ExactKey(space, text, k, self.settings), version)
+                if hits is not None:
+                    results[text] = self._result(hits, "exact", watch.shares(1), {})
+        todo = [text for text in dict.fromkeys(texts) if text not in results]
+        if todo:
+            results |= dict(zip(todo, self._retrieve(todo, k, space, cache), strict=True))
+        if cache is not None:
+            for text in texts:
+                cache.count(results[text].tier)
+        return [results[text] for text in texts]
+
+    def normalise(self, query: str) -> str:
+        """The query as it is searched for. Raises EmptyQuery and QueryTooLong."""
+        return normalise_query(query, max_chars=self.settings.max_query_chars)
+
+    def check_k(self, k: int) -> None:
+        """Raises InvalidK unless k is a positive whole number."""
+        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+            raise InvalidK(f"k is {k!r}.", hint="Use a whole number from 1.")
+
+    # --- inside
+
+    def _retrieve(
+        self, texts: Sequence[str], k: int, space: Space, cache: RetrievalCache | None
+    ) -> list[SearchResult]:
+        watch = Stopwatch()
+        with watch.stage("embed"):
+            questions = self._embed(texts, space, cache)
+        with self.index.view() as view:
+            allowed, background = view.matching(space.filters), self._background_of(view)
+            searcher = Searcher(view, self.settings, background, k=k, allowed=allowed, watch=watch)
+            dense_cache = cache if self.settings.ranking != "lexical" else None
+            answers = self._answers(_Run(view, searcher, space, dense_cache, watch), questions)
+            with watch.stage("load"):
+                hits = [_load(view, answer.ranked, searcher.k) for answer in answers]
+            version = view.version
+        timings = watch.shares(len(texts))
+        results = []
+        for text, answer, found in zip(texts, answers, hits, strict=True):
+            if cache is not None and answer.tier != "approximate":
+                key = ExactKey(space, text, k, self.settings)
+                cache.keep_hits(key, version, found, seconds=timings["total"])
+            results.append(self._result(found, answer.tier, timings, answer.explanation))
+        return results
+
+    def _embed(self, texts: Sequence[str], space: Space, cache: RetrievalCache | None) -> list[Question]:
+        """The questions with their vectors, in one pass over those that have none yet."""
+        if self.settings.ranking == "lexical":
+            return [Question(text, np.zeros(0, np.float32)) for text in texts]
+        keys = {text: VectorKey(space.embedder, text) for text in texts}
+        vectors: dict[str, np.ndarray] = {}
+        if cache is not None:
+            known = {text: cache.vector(key) for text, key in keys.items()}
+            vectors = {text: vector for text, vector in known.items() if vector is not None}
+        new = [text for text in texts if text not in vectors]
+        if new:
+            started = time.perf_counter()
+            vectors |= dict(zip(new, self.embedder.embed_queries(new), strict=True))
+            if cache is not None:
+                seconds = (time.perf_counter() - started) / len(new)
+                for text in new:
+                    cache.keep_vector(keys[text], vectors[text], seconds=seconds)
+        return [Question(text, vectors[text]) for text in texts]
+
+    def _answers(self, run: _Run, questions: Sequence[Question]) -> list[_Answer]:
+        """Each question's ranking, from the cheapest source that has it."""
+        matches = run.searcher.match(questions)
+        answers: dict[int, _Answer] = {}
+        if run.cache is not None:
+            for i, (question, match) in enumerate(zip(questions, matches, strict=True)):
+                answer = _from_cache(run, run.cache, question, match)
+                if answer is not None:
+                    answers[i] = answer
+        rest = [i for i in range(len(questions)) if i not in answers]
+        if rest:
+            keep = run.cache.candidates if run.cache is not None else 0
+            found = run.searcher.search([questions[i] for i in rest], [matches[i] for i in rest], keep=keep)
+            seconds = run.watch.seconds("dense") / len(rest)
+            for i, one in zip(rest, found, strict=True):
+                answers[i] = _Answer(one.ranked, "miss", {"proven": one.proven, "depth": one.depth})
+                if run.cache is not None:
+                    key = ListKey(run.space, questions[i].text)
+                    run.cache.keep_list(run.view, key, questions[i].vector, one.dense, seconds=seconds)
+        return [answers[i] for i in range(len(questions))]
+
+    def _background_of(self, view: CorpusView) -> Background:
+        """The yardstick for similarities in this state of the corpus; the last one is kept."""
+        with self._background_lock:
+            if self._background is None or self._background[0] != view.version:
+                self._background = view.version, Background(view.sample(SAMPLE_SIZE))
+            return self._background[1]
+
+    def _result(
+        self, hits: tuple[Hit, ...], tier: Tier, timings: dict[str, float], explanation: dict[str, Any]
+    ) -> SearchResult:
+        explanation = {"ranking": self.settings.ranking, **explanation}
+        return SearchResult(hits, tier, MappingProxyType(timings), MappingProxyType(explanation))
+
+
+def _from_cache(
+    run: _Run, cache: RetrievalCache, question: Question, match: TextMatch | None
+) -> _Answer | None:
+    """The ranking that a past query proves, or else, where that is allowed, the one that it suggests."""
+    vector, searcher = question.vector, run.searcher
+    with run.watch.stage("cache"):
+        nearby = cache.certified(
+            run.view, run.space, vector, k=searcher.k, max_chunks=searcher.count // _READ_SHARE
+        )
+        dense = searcher.reread(nearby, vector) if nearby is not None else None
+    if nearby is not None and dense is not None:
+        ranked = searcher.rank(question, dense, match)
+        if searcher.is_proven(ranked):
+            return _Answer(ranked, "certified", _origin(nearby) | _proof(nearby))
+    with run.watch.stage("cache"):
+        nearby = cache.approximate(run.view, run.space, question.text, vector)
+        dense = searcher.reread(nearby, vector) if nearby is not None else None
+    if nearby is not None and dense is not None and len(dense.chunks) >= searcher.k:
+        return _Answer(searcher.rank(question, dense, match), "approximate", _origin(nearby))
+    return None
+
+
+def _origin(nearby: Nearby) -> dict[str, Any]:
+    return {"similarity": round(nearby.similarity, 6), "similar_query": nearby.text}
+
+
+def _proof(nearby: Nearby) -> dict[str, Any]:
+    complete = nearby.bound == -np.inf  # the list holds every chunk; and infinities are not JSON
+    return {"bound": None if complete else round(nearby.bound, 6), "lists": len(nearby.texts)}
+
+
+def _load(view: CorpusView, ranked: Ranked, k: int) -> tuple[Hit, ...]:
+    chunks, scores = view.chunks(ranked.chunks[:k]), ranked.scores[:k].tolist()
+    return tuple(Hit(*found, rank) for rank, found in enumerate(zip(chunks, scores, strict=True), start=1))

@@ -1,0 +1,474 @@
+"""Every caller gets its own result, in as few searches as the moment allows, and no thread is left over."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import CancelledError, Future, wait
+
+import pytest
+from fakes import FakeCorpus, found, make_retriever
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from indexer.types import Filters
+from retriever import BatchPrefetcher, SearchResult
+from retriever.batching import Arrivals, RetrieverBusy, SearchTimedOut
+from retriever.errors import EmptyQuery, InvalidK, InvalidRetrievalSettings, RetrieverClosed
+
+PATIENCE = 10  # seconds until a hanging test fails; nothing waits for so long
+
+
+class FakeIndex:
+    def __init__(self) -> None:
+        self.version = 1
+
+    def refreshed_version(self) -> int:
+        return self.version
+
+
+class FakeRetriever:
+    """Its result says what was searched for, and in which state; a query with "bad" in it raises."""
+
+    def __init__(self) -> None:
+        self.index = FakeIndex()
+        self.calls: list[tuple[list[str], int, Filters | None, bool]] = []
+        self.entered = threading.Semaphore(0)  # released at each call, before the gate
+        self.gate = threading.Event()  # cleared: searching waits
+        self.gate.set()
+
+    @property
+    def batches(self) -> list[list[str]]:
+        return [queries for queries, *_ in self.calls]
+
+    def search_batch(self, queries, *, k, filters, use_cache):
+        self.calls.append((list(queries), k, filters, use_cache))
+        version = self.index.version
+        self.entered.release()
+        assert self.gate.wait(PATIENCE)
+        if "exit" in queries:
+            raise SystemExit
+        if any("bad" in query for query in queries):
+            raise EmptyQuery(f"{queries}")
+        return [result_of(query, k, filters, use_cache, version) for query in queries]
+
+
+def result_of(query, k=5, filters=None, use_cache=True, version=1) -> SearchResult:
+    return SearchResult((), "miss", {}, {"of": (query, k, filters, use_cache), "version": version})
+
+
+class Clock:
+    """Stands still unless it is moved, so a batch that is held back waits until something else ends it."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.looks = threading.Semaphore(0)  # released when another thread than the test's reads the clock
+
+    def __call__(self) -> float:
+        if threading.current_thread() is not threading.main_thread():
+            self.looks.release()
+        return self.now
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left():
+    before = set(threading.enumerate())
+    yield
+    assert set(threading.enumerate()) <= before
+
+
+@pytest.fixture
+def retriever():
+    return FakeRetriever()
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def batcher(retriever):
+    with BatchPrefetcher(retriever, batch_size=4, max_wait_ms=0) as batcher:
+        yield batcher
+        retriever.gate.set()
+
+
+def busy(batcher, retriever) -> Future[SearchResult]:
+    """Occupies the thread until the gate is opened."""
+    retriever.gate.clear()
+    future = batcher.submit("busy")
+    assert retriever.entered.acquire(timeout=PATIENCE)
+    return future
+
+
+# --- grouping
+
+
+def test_a_lone_query_starts_at_once(retriever, clock):
+    with BatchPrefetcher(retriever, max_wait_ms=3_600_000, clock=clock) as batcher:
+        assert batcher.search("a", timeout=PATIENCE) == result_of("a")
+    assert retriever.batches == [["a"]]
+
+
+def test_what_comes_while_one_batch_runs_is_the_next_one_ordered_by_length(batcher, retriever):
+    first = busy(batcher, retriever)
+    futures = {query: batcher.submit(query) for query in ("four", "a", "two")}
+    assert not any(future.done() for future in (first, *futures.values()))
+    retriever.gate.set()
+    assert {query: future.result(PATIENCE) for query, future in futures.items()} == {
+        query: result_of(query) for query in futures
+    }
+    assert retriever.batches == [["busy"], ["a", "two", "four"]]
+
+
+def test_a_batch_is_no_larger_than_its_size_and_the_oldest_go_first(batcher, retriever):
+    busy(batcher, retriever)
+    futures = [batcher.submit(str(i)) for i in range(10)]
+    retriever.gate.set()
+    assert [future.result(PATIENCE) for future in futures] == [result_of(str(i)) for i in range(10)]
+    assert retriever.batches == [["busy"], ["0", "1", "2", "3"], ["4", "5", "6", "7"], ["8", "9"]]
+
+
+def test_queries_with_other_options_are_searched_for_apart(batcher, retriever):
+    code = Filters(kinds=frozenset({"code"}))
+    busy(batcher, retriever)
+    wanted = [("a", 5, None, True), ("b", 3, None, True), ("c", 5, code, True), ("d", 5, None, False)]
+    wanted += [(query.upper(), *options) for query, *options in wanted]
+    futures = [batcher.submit(q, k=k, filters=f, use_cache=cached) for q, k, f, cached in wanted]
+    retriever.gate.set()
+    assert [future.result(PATIENCE) for future in futures] == [result_of(*each) for each in wanted]
+    assert retriever.calls[1:] == [
+        (["a", "A"], 5, None, True),
+        (["b", "B"], 3, None, True),
+        (["c", "C"], 5, code, True),
+        (["d", "D"], 5, None, False),
+    ]
+
+
+def test_after_a_burst_a_query_is_held_back_until_the_batch_is_full(retriever, clock):
+    with BatchPrefetcher(retriever, batch_size=2, max_wait_ms=2, clock=clock) as batcher:
+        busy(batcher, retriever)
+        for _ in range(6):
+            clock.now += 0.001
+            burst = batcher.submit("burst")
+        clock.now += 0.010
+        retriever.gate.set()
+        burst.result(PATIENCE)
+        clock.looks = threading.Semaphore(0)
+        first = batcher.submit("a")
+        for _ in range(2):  # the thread looked at the clock, waited, and looked again
+            assert clock.looks.acquire(timeout=PATIENCE)
+        assert not first.done()
+        second = batcher.submit("b")
+        assert [first.result(PATIENCE), second.result(PATIENCE)] == [result_of("a"), result_of("b")]
+    assert retriever.batches == [["busy"], ["burst"], ["a", "b"]]
+
+
+def test_a_real_retriever_gives_each_the_same_as_alone():
+    corpus = FakeCorpus()
+    for text in ("red fox", "grey wolf", "brown bear"):
+        corpus.add(text)
+    plain = make_retriever(corpus, cache=None)
+    with BatchPrefetcher(make_retriever(corpus)) as batcher:
+        futures = {query: batcher.submit(query, k=2) for query in ("wolf", "a red fox", " ", "bear", "wolf ")}
+        with pytest.raises(EmptyQuery):
+            futures.pop(" ").result(PATIENCE)
+        for query, future in futures.items():
+            assert found(future.result(PATIENCE)) == found(plain.search(query, k=2))
+
+
+# --- sharing
+
+
+def test_the_same_query_is_searched_for_once_whether_it_waits_or_runs(batcher, retriever):
+    running = [busy(batcher, retriever), batcher.submit("busy")]
+    waiting = [batcher.submit("a") for _ in range(3)]
+    retriever.gate.set()
+    assert [f.result(PATIENCE) for f in running + waiting] == [result_of("busy")] * 2 + [result_of("a")] * 3
+    assert retriever.batches == [["busy"], ["a"]]
+    batcher.close()
+    assert batcher.stats().shared == 3
+    assert batcher.stats().searched == batcher.stats().batches == 2
+    assert batcher.stats().waiting == 0
+
+
+def test_nobody_gets_a_result_that_is_older_than_the_call(batcher, retriever):
+    early = busy(batcher, retriever)
+    retriever.index.version = 2
+    late = [batcher.submit("busy"), batcher.submit("busy")]
+    retriever.gate.set()
+    assert early.result(PATIENCE).explanation["version"] == 1
+    assert [future.result(PATIENCE).explanation["version"] for future in late] == [2, 2]
+    assert retriever.batches == [["busy"], ["busy"]]
+
+
+def test_an_index_that_cannot_say_its_state_is_not_shared_and_still_searched(batcher, retriever, monkeypatch):
+    def broken():
+        raise OSError("disk")
+
+    monkeypatch.setattr(retriever.index, "refreshed_version", broken)
+    futures = [busy(batcher, retriever), batcher.submit("busy")]
+    retriever.gate.set()
+    assert [future.result(PATIENCE) for future in futures] == [result_of("busy")] * 2
+    assert retriever.batches == [["busy"], ["busy"]]
+
+
+# --- failures
+
+
+def test_a_bad_query_fails_alone(batcher, retriever):
+    busy(batcher, retriever)
+    futures = [batcher.submit(query) for query in ("a", "bad", "b", "c")]
+    retriever.gate.set()
+    with pytest.raises(EmptyQuery, match="bad") as caught:
+        futures.pop(1).result(PATIENCE)
+    assert caught.value.__context__ is None
+    assert [future.result(PATIENCE) for future in futures] == [result_of(query) for query in "abc"]
+    assert batcher.search("still there", timeout=PATIENCE) == result_of("still there")
+
+
+def test_a_retriever_that_returns_too_few_results_is_an_error_and_not_a_mix_up(
+    batcher, retriever, monkeypatch
+):
+    monkeypatch.setattr(retriever, "search_batch", lambda queries, **_: [])
+    with pytest.raises(RuntimeError, match="0 results for 1"):
+        batcher.search("a", timeout=PATIENCE)
+
+
+def test_when_the_thread_ends_everybody_hears_of_it(batcher, retriever, caplog):
+    futures = [busy(batcher, retriever), batcher.submit("exit"), batcher.submit("b")]
+    odd = batcher.submit("other options", k=1)
+    retriever.gate.set()
+    assert futures[0].result(PATIENCE) == result_of("busy")
+    assert [type(future.exception(PATIENCE)) for future in (*futures[1:], odd)] == [SystemExit] * 3
+    assert "has ended" in caplog.text
+    with pytest.raises(RetrieverClosed):
+        batcher.submit("a")
+
+
+def test_more_callers_than_places_are_told_so(retriever):
+    with BatchPrefetcher(retriever, max_wait_ms=0, max_waiting=3) as batcher:
+        running = busy(batcher, retriever)
+        kept, given_up = batcher.submit("a"), batcher.submit("a")
+        with pytest.raises(RetrieverBusy) as caught:
+            batcher.submit("a")
+        assert caught.value.code == "retriever-busy"
+        assert given_up.cancel()
+        last = batcher.submit("b")
+        retriever.gate.set()
+        assert [f.result(PATIENCE) for f in (running, kept, last)] == [
+            result_of(q) for q in ("busy", "a", "b")
+        ]
+        assert batcher.search("c", timeout=PATIENCE) == result_of("c")
+
+
+@pytest.mark.parametrize("k", [0, -1, True, 1.0, "5"])
+def test_a_k_that_is_none_is_refused_at_once(batcher, k):
+    with pytest.raises(InvalidK):
+        batcher.submit("a", k=k)
+
+
+@pytest.mark.parametrize("option", [{"batch_size": 0}, {"max_wait_ms": -1}, {"max_waiting": 0}])
+def test_settings_out_of_range_are_named(retriever, option):
+    with pytest.raises(InvalidRetrievalSettings, match=next(iter(option))):
+        BatchPrefetcher(retriever, **option)
+
+
+# --- giving up
+
+
+def test_a_caller_who_cannot_wait_any_longer_is_let_go_and_nobody_else(batcher, retriever):
+    busy(batcher, retriever)
+    patient = batcher.submit("a")
+    with pytest.raises(SearchTimedOut):
+        batcher.search("a", timeout=0)
+    with pytest.raises(SearchTimedOut):
+        batcher.search("b", timeout=0)
+    retriever.gate.set()
+    assert patient.result(PATIENCE) == result_of("a")
+    batcher.close()
+    assert retriever.batches == [["busy"], ["a"]]
+
+
+def test_what_was_cancelled_is_not_searched_for(batcher, retriever):
+    running, waiting = busy(batcher, retriever), batcher.submit("a")
+    assert running.cancel()
+    assert waiting.cancel()
+    retriever.gate.set()
+    assert batcher.search("b", timeout=PATIENCE) == result_of("b")
+    batcher.close()
+    for future in (running, waiting):
+        with pytest.raises(CancelledError):
+            future.result(0)
+    assert retriever.batches == [["busy"], ["b"]]
+
+
+# --- the end
+
+
+def test_closing_finishes_what_was_taken_and_takes_no_more(batcher, retriever):
+    futures = [busy(batcher, retriever), *(batcher.submit(query) for query in "abcde")]
+    closing = threading.Thread(target=batcher.close)
+    closing.start()
+    retriever.gate.set()
+    closing.join(PATIENCE)
+    assert [f.result(0) for f in futures] == [result_of(query) for query in ("busy", *"abcde")]
+    with pytest.raises(RetrieverClosed):
+        batcher.search("late")
+    batcher.close()
+
+
+def test_without_a_query_there_is_no_thread(retriever):
+    before = threading.active_count()
+    with BatchPrefetcher(retriever):
+        assert threading.active_count() == before
+
+
+def test_a_callback_may_close_the_batcher(retriever):
+    batcher = BatchPrefetcher(retriever)
+    closed = threading.Event()
+    future = batcher.submit("a")
+    future.add_done_callback(lambda _: (batcher.close(), closed.set()))
+    assert closed.wait(PATIENCE)
+    batcher.close()
+
+
+# --- when to wait
+
+
+def hold(arrivals: Arrivals, clock: Clock) -> float:
+    """Seconds that a query which comes now is held back for."""
+    arrivals.arrived(clock.now)
+    return arrivals.hold_until(clock.now) - clock.now
+
+
+def test_at_low_load_nothing_is_held_back(clock):
+    arrivals = Arrivals(0.002)
+    for _ in range(50):
+        clock.now += 0.010
+        assert hold(arrivals, clock) == 0
+
+
+def test_under_load_a_query_is_held_back_for_a_few_gaps_and_never_beyond_the_longest_wait(clock):
+    arrivals = Arrivals(0.002)
+    for gap in [0.0001] * 20:
+        clock.now += gap
+        held = hold(arrivals, clock)
+    assert held == pytest.approx(0.0004, rel=0.01)
+    for gap in [0.0019] * 20:
+        clock.now += gap
+        held = hold(arrivals, clock)
+    assert held == pytest.approx(0.002)
+
+
+def test_a_burst_is_over_when_no_query_has_come_for_a_while(clock):
+    arrivals = Arrivals(0.002)
+    for _ in range(20):
+        clock.now += 0.0001
+        arrivals.arrived(clock.now)
+    assert arrivals.hold_until(clock.now - 0.0003) - clock.now == pytest.approx(0.0004, rel=0.01)
+    assert arrivals.hold_until(clock.now - 0.0019) - clock.now == pytest.approx(0.0001, rel=0.01)
+
+
+def test_after_a_burst_only_one_lone_query_is_held_back(clock):
+    arrivals = Arrivals(0.002)
+    for _ in range(50):
+        clock.now += 0.0001
+        arrivals.arrived(clock.now)
+    held = []
+    for _ in range(4):
+        clock.now += 1
+        held.append(hold(arrivals, clock) > 0)
+    assert held == [True, False, False, False]
+
+
+@pytest.mark.parametrize("clients", [3, 4, 8])
+def test_clients_that_ask_together_again_and_again_are_waited_for(clock, clients):
+    arrivals = Arrivals(0.002)
+    for _ in range(10):
+        clock.now += 0.020
+        first = hold(arrivals, clock)
+        for _ in range(clients - 1):
+            clock.now += 0.0001
+            arrivals.arrived(clock.now)
+    assert first > 0.0001
+
+
+def test_a_clock_that_goes_backwards_does_no_harm(clock):
+    arrivals = Arrivals(0.002)
+    for gap in [0.0001, -5, 0.0001, 0.0001]:
+        clock.now += gap
+        assert 0 <= hold(arrivals, clock) <= 0.002
+
+
+# --- whatever happens in whatever order
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("submit"), st.sampled_from(["a", "bb", "bad", "ccc"]), st.sampled_from([1, 2])),
+        st.tuples(st.just("cancel"), st.integers(0, 30)),
+        st.tuples(st.just("hold back")),
+        st.tuples(st.just("let go")),
+        st.tuples(st.just("commit")),
+        st.tuples(st.just("wait for"), st.integers(0, 30)),
+    ),
+    max_size=30,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(steps, st.integers(1, 4), st.sampled_from([0.0, 0.1]))
+def test_in_any_order_of_events_every_caller_gets_exactly_its_own_result(steps, batch_size, max_wait_ms):
+    retriever = FakeRetriever()
+    calls: list[tuple[str, int, int, Future]] = []
+    with BatchPrefetcher(retriever, batch_size=batch_size, max_wait_ms=max_wait_ms) as batcher:
+        for kind, *values in steps:
+            if kind == "submit":
+                query, k = values
+                version = retriever.index.version
+                calls.append((query, k, version, batcher.submit(query, k=k)))
+            elif kind == "cancel" and values[0] < len(calls):
+                calls[values[0]][-1].cancel()
+            elif kind == "hold back":
+                retriever.gate.clear()
+            elif kind == "let go":
+                retriever.gate.set()
+            elif kind == "commit":
+                retriever.index.version += 1
+            elif kind == "wait for" and values[0] < len(calls):
+                retriever.gate.set()
+                wait([calls[values[0]][-1]], PATIENCE)
+        retriever.gate.set()
+    for query, k, version, future in calls:
+        assert future.done()
+        if future.cancelled():
+            continue
+        if query == "bad":
+            assert isinstance(future.exception(), EmptyQuery)
+        else:
+            assert future.result().explanation["of"] == (query, k, None, True)
+            assert future.result().explanation["version"] >= version
+    assert all(len(batch) <= batch_size for batch in retriever.batches)
+    assert all(len(set(batch)) == len(batch) for batch in retriever.batches)
+    assert batcher.stats().waiting == 0
+
+
+def test_many_threads_at_once_each_get_their_own(retriever):
+    wrong: list[object] = []
+
+    def client(number: int) -> None:
+        for i in range(50):
+            query = f"{number if i % 3 else 'shared'} {i}"
+            result = batcher.search(query, k=1 + i % 2, timeout=PATIENCE)
+            if result != result_of(query, 1 + i % 2):
+                wrong.append(result)
+
+    with BatchPrefetcher(retriever, max_wait_ms=0.1) as batcher:
+        threads = [threading.Thread(target=client, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert wrong == []
+    assert batcher.stats().waiting == 0
+    assert batcher.stats().searched + batcher.stats().shared == 8 * 50

@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from fakes import DIMENSION, FakeCorpus, FakeEmbedder, FakeView, embed, make_retriever
+
+from indexer.types import Filters
+from retriever import RetrievalCache, RetrievalSettings
+from retriever.cache import ListKey, Space
+from retriever.cache_lists import Nearby
+from retriever.errors import InvalidRetrievalSettings
+from retriever.lists import DenseList
+from retriever.reread import reread
+
+DENSE = RetrievalSettings(ranking="dense")
+
+
+def spread_corpus(count: int = 300) -> FakeCorpus:
+    corpus = FakeCorpus()
+    rng = np.random.default_rng(3)
+    for i in range(count):
+        vector = rng.standard_normal(DIMENSION)
+        corpus.add(f"text {i}", (vector / np.linalg.norm(vector)).astype(np.float32))
+    return corpus
+
+
+def tilted(vector: np.ndarray, amount: float) -> np.ndarray:
+    moved = vector.copy()
+    moved[0] += amount
+    return (moved / np.linalg.norm(moved)).astype(np.float32)
+
+
+@pytest.fixture
+def two_queries():
+    """Two queries that are alike, but not enough for a certificate of short lists."""
+    return FakeEmbedder({"how wide is it": embed("wide"), "how wide was it": tilted(embed("wide"), 0.4)})
+
+
+def test_an_approximate_hit_needs_a_threshold_and_says_what_it_is(two_queries):
+    corpus = spread_corpus()
+    for threshold, tier in ((None, "miss"), (0.999, "miss"), (0.5, "approximate")):
+        cache = RetrievalCache(candidates=8, similarity_threshold=threshold)
+        retriever = make_retriever(corpus, two_queries, cache=cache, settings=DENSE)
+        retriever.search("how wide is it", k=5)
+        result = retriever.search("how wide was it", k=5)
+        assert result.tier == tier
+    assert result.explanation["similar_query"] == "how wide is it"
+    assert 0.5 < result.explanation["similarity"] < 0.999
+
+
+def test_an_approximate_hit_scores_the_candidates_with_the_new_query(two_queries):
+    corpus = spread_corpus()
+    cache = RetrievalCache(candidates=8, similarity_threshold=0.5)
+    retriever = make_retriever(corpus, two_queries, cache=cache, settings=DENSE)
+    retriever.search("how wide is it", k=5)
+    result = retriever.search("how wide was it", k=5)
+    vectors = {row.chunk.id: row.vector for row in corpus.rows.values()}
+    query = two_queries.vectors["how wide was it"]
+    for hit in result.hits:
+        assert hit.score == pytest.approx(float(vectors[hit.chunk.id] @ query), abs=1e-6)
+    assert [hit.score for hit in result.hits] == sorted((h.score for h in result.hits), reverse=True)
+
+
+def test_an_approximate_answer_is_never_kept(two_queries):
+    cache = RetrievalCache(candidates=8, similarity_threshold=0.5)
+    retriever = make_retriever(spread_corpus(), two_queries, cache=cache, settings=DENSE)
+    retriever.search("how wide is it")
+    before = cache.stats()
+    for _ in range(2):
+        assert retriever.search("how wide was it").tier == "approximate"
+    after = cache.stats()
+    assert (after.num_results, after.num_lists) == (before.num_results, before.num_lists)
+
+
+def test_queries_that_ask_for_different_things_do_not_share_an_approximate_answer():
+    base = embed("version")
+    embedder = FakeEmbedder({"what came in 2021": base, "what came in 2022": tilted(base, 0.4)})
+    cache = RetrievalCache(candidates=8, similarity_threshold=0.5)
+    retriever = make_retriever(spread_corpus(), embedder, cache=cache, settings=DENSE)
+    retriever.search("what came in 2021")
+    assert retriever.search("what came in 2022").tier == "miss"
+
+
+def test_a_list_too_short_for_k_is_no_approximate_hit(two_queries):
+    cache = RetrievalCache(candidates=4, similarity_threshold=0.5)
+    retriever = make_retriever(
+        spread_corpus(), two_queries, cache=cache, settings=RetrievalSettings(ranking="dense", depth=2)
+    )
+    retriever.search("how wide is it", k=2)
+    assert retriever.search("how wide was it", k=50).tier == "miss"
+
+
+def test_the_budget_holds_and_useful_entries_outlive_others():
+    corpus = spread_corpus()
+    cache = RetrievalCache(candidates=50, max_bytes=40_000)
+    retriever = make_retriever(corpus, cache=cache, settings=DENSE)
+    for i in range(60):
+        retriever.search(f"query {i}")
+        retriever.search("query 0")
+        stats = cache.stats()
+        assert stats.bytes <= stats.max_bytes == 40_000
+    assert stats.evictions > 0
+    assert retriever.search("query 0").tier == "exact"
+
+
+def test_a_budget_smaller_than_one_entry_keeps_nothing_and_breaks_nothing():
+    corpus = spread_corpus(20)
+    for max_bytes in (0, 100):
+        cache = RetrievalCache(max_bytes=max_bytes)
+        retriever = make_retriever(corpus, cache=cache)
+        assert [retriever.search("query").tier for _ in range(2)] == ["miss", "miss"]
+        stats = cache.stats()
+        assert (stats.bytes, stats.num_lists, stats.num_results, stats.num_vectors) == (0, 0, 0, 0)
+
+
+def test_clear_forgets_everything():
+    cache = RetrievalCache()
+    retriever = make_retriever(spread_corpus(), cache=cache)
+    retriever.search("query")
+    cache.clear()
+    stats = cache.stats()
+    assert (stats.num_results, stats.num_lists, stats.num_vectors, stats.bytes) == (0, 0, 0, 0)
+    assert retriever.search("query").tier == "miss"
+
+
+def test_a_list_that_much_was_added_near_is_dropped():
+    corpus = spread_corpus(100)
+    cache = RetrievalCache(candidates=5)
+    retriever = make_retriever(corpus, cache=cache, settings=RetrievalSettings(ranking="dense", depth=5))
+    retriever.search("query", k=2)
+    assert cache.stats().num_lists == 1
+    for i in range(6):
+        corpus.add(f"near {i}", tilted(embed("query"), 0.01 * i))
+    assert retriever.search("query", k=2).tier == "miss"
+    assert cache.stats().num_lists == 1
+
+
+def test_a_reader_of_an_older_state_neither_uses_nor_harms_the_lists():
+    corpus = spread_corpus(100)
+    cache = RetrievalCache(candidates=5)
+    space, query = Space("fake", None), embed("query")
+    old = FakeView(corpus)
+    corpus.add("query")
+    new = FakeView(corpus)
+    ((numbers, scores),) = new.nearest(query[None], 5, allowed=None)
+    dense = DenseList(numbers, scores, float(scores[-1]), 5)
+    cache.keep_list(new, ListKey(space, "query"), query, dense, seconds=1.0)
+    assert cache.certified(old, space, query, k=1, max_chunks=5) is None
+    cache.keep_list(old, ListKey(space, "other"), query, dense, seconds=1.0)
+    assert cache.stats().num_lists == 1
+    assert cache.certified(new, space, query, k=1, max_chunks=5).text == "query"
+
+
+def test_lists_of_another_corpus_are_dropped():
+    cache = RetrievalCache(candidates=5)
+    make_retriever(spread_corpus(50), cache=cache, settings=DENSE).search("query")
+    other = spread_corpus(60)
+    other.version = other.version._replace(token="other")
+    retriever = make_retriever(other, cache=cache, settings=DENSE)
+    assert retriever.search("query").tier == "miss"
+    assert cache.stats().num_lists == 1
+
+
+def test_lists_under_a_filter_do_not_grow_by_what_the_filter_keeps_out():
+    corpus = spread_corpus(100)
+    cache = RetrievalCache(candidates=20)
+    retriever = make_retriever(corpus, cache=cache, settings=DENSE)
+    filters = Filters(document_ids=frozenset({"d"}))
+    retriever.search("query", filters=filters)
+    before = cache.stats().bytes
+    corpus.add("outside", embed("query"), document="elsewhere")
+    corpus.add("inside", tilted(embed("query"), 0.01))
+    result = retriever.search("query", k=1, filters=filters)
+    assert (result.tier, result.hits[0].chunk.text) == ("certified", "inside")
+    (table,) = cache._tables.values()
+    assert len(next(iter(table)).chunks) == 21
+    assert cache.stats().bytes > before
+
+
+def test_only_what_is_above_the_bound_is_read_as_certain():
+    corpus = spread_corpus(50)
+    view, query = FakeView(corpus), embed("query")
+    ((numbers, scores),) = view.nearest(query[None], 10, allowed=None)
+
+    def past(bound: float) -> Nearby:
+        return Nearby("past", 1.0, numbers, bound, ("past",))
+
+    for bound, certain in ((float(scores[3]), 3), (float(np.nextafter(scores[3], -1)), 4), (1.0, 0)):
+        dense = reread(view, past(bound), query, depth=8, allowed=None)
+        assert dense.num_certain == len(dense.chunks) == certain
+        assert dense.bound == bound
+    cut = reread(view, past(float(scores[9])), query, depth=2, allowed=None)
+    assert (cut.num_certain, cut.bound) == (2, float(scores[1]))
+    guess = reread(view, past(np.inf), query, depth=8, allowed=None)
+    assert (guess.num_certain, len(guess.chunks)) == (0, 8)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [{"candidates": 0}, {"max_bytes": -1}, {"similarity_threshold": 1.5}, {"similarity_threshold": -2}],
+)
+def test_options_out_of_range_are_errors(option):
+    with pytest.raises(InvalidRetrievalSettings, match=next(iter(option))):
+        RetrievalCache(**option)
