@@ -1,0 +1,130 @@
+"""From a question and its passages to an answer: runs the generator, checks its evidence, keeps the time."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from generator.types import GroundedAnswer, Usage
+from ragserve.answers import Answer, AnswerEvent, FinalEvent, TokenEvent
+from ragserve.errors import AnswerMissing
+from ragserve.grounding import cite
+
+if TYPE_CHECKING:
+    from generator.types import Passage
+    from generator.types import TokenEvent as GeneratedToken
+    from ragserve.lazy import Lazy
+    from retriever.types import SearchResult
+
+NO_PASSAGES = "The corpus has no passage on this."
+
+
+class AnswerGenerator(Protocol):
+    """What the pipeline asks of a generator; `generator.Generator` is one."""
+
+    def answer_stream(
+        self, question: str, passages: Sequence[Passage], **options: Any
+    ) -> Iterator[GeneratedToken | GroundedAnswer]:
+        """Yields the answer's text in pieces, then the whole of it with its evidence."""
+        ...
+
+
+class Answerer:
+    """Answers questions whose passages are found; loads the generator when there is a passage to read."""
+
+    def __init__(
+        self,
+        generator: Lazy[AnswerGenerator],
+        document_text: Callable[[str], str],
+        *,
+        max_new_tokens: int | None,
+    ) -> None:
+        self._generator = generator
+        self._document_text = document_text
+        # Not given unless set: what suits a model by default is the model's to say.
+        self._options = {} if max_new_tokens is None else {"max_new_tokens": max_new_tokens}
+
+    def events(
+        self, question: str, result: SearchResult, *, retrieval_seconds: float, queue_seconds: float = 0.0
+    ) -> Iterator[AnswerEvent]:
+        """Yields TokenEvents, then a FinalEvent. Closing the iterator stops the generation.
+
+        `queue_seconds` is how long the question has waited between its retrieval and this call. Raises
+        AnswerMissing, and what the generator raises.
+        """
+        clock = _Clock(retrieval_seconds, queue_seconds)
+        if not result.hits:
+            yield TokenEvent(NO_PASSAGES)
+            nothing = GroundedAnswer(NO_PASSAGES, False, 1.0, (), (), Usage(0, 0))
+            yield FinalEvent(self._answer(question, result, nothing, clock))
+            return
+        generator = self._generator.get()
+        clock.generation_begins()
+        passages = [(hit.chunk.id, hit.chunk.text) for hit in result.hits]
+        stream = generator.answer_stream(question, passages, **self._options)
+        with contextlib.ExitStack() as stack:
+            if hasattr(stream, "close"):
+                stack.callback(stream.close)
+            for event in stream:
+                clock.token_comes()
+                if isinstance(event, GroundedAnswer):
+                    yield FinalEvent(self._answer(question, result, event, clock))
+                    return
+                if event.text:
+                    yield TokenEvent(event.text)
+        raise AnswerMissing(
+            "The generator ended without an answer.", hint="The last that it yields must be a GroundedAnswer."
+        )
+
+    def _answer(self, question: str, result: SearchResult, grounded: GroundedAnswer, clock: _Clock) -> Answer:
+        citations, num_dropped = cite(grounded.spans, result.hits, self._document_text)
+        return Answer(
+            question=question,
+            text=grounded.text,
+            supported=grounded.supported and bool(citations),
+            confidence=grounded.confidence,
+            citations=citations,
+            retrieval=result,
+            usage=grounded.usage,
+            timings=clock.timings(),
+            num_dropped_citations=num_dropped,
+        )
+
+
+def final_answer(events: Iterator[AnswerEvent]) -> Answer:
+    """Returns the answer at the end of a stream of events."""
+    *_, last = events
+    if not isinstance(last, FinalEvent):
+        raise TypeError("a stream of events must end with a FinalEvent")
+    return last.answer
+
+
+class _Clock:
+    """Seconds that each part of one answer took; waiting for the model to load counts as `load`."""
+
+    def __init__(self, retrieval_seconds: float, queue_seconds: float) -> None:
+        self._retrieval = retrieval_seconds
+        self._queue = queue_seconds
+        self._asked = self._begun = time.perf_counter()
+        self._first_token: float | None = None
+
+    def generation_begins(self) -> None:
+        self._begun = time.perf_counter()
+
+    def token_comes(self) -> None:
+        if self._first_token is None:
+            self._first_token = time.perf_counter()
+
+    def timings(self) -> dict[str, float]:
+        now = time.perf_counter()
+        first_token = now if self._first_token is None else self._first_token
+        return {
+            "retrieval": self._retrieval,
+            "queue": self._queue,
+            "load": self._begun - self._asked,
+            "first_token": first_token - self._begun,
+            "generation": now - self._begun,
+            "total": self._retrieval + self._queue + now - self._asked,
+        }

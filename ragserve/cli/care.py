@@ -1,0 +1,111 @@
+"""`ragserve stats`, `verify` and `doctor`: what is in the index, is it sound, what is not in it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import TYPE_CHECKING, Any
+
+from ragserve.cli import options as flags
+from ragserve.cli import output
+from ragserve.cli.exits import SOME_WORK_FAILED, stop
+from ragserve.cli.render import display_path
+from ragserve.cli.session import open_index, settings_from
+
+if TYPE_CHECKING:
+    from indexer.types import FileStatus, IndexStats
+
+
+def stats(
+    index: flags.IndexFlag = None, as_json: flags.JsonFlag = False, debug: flags.DebugFlag = False
+) -> None:
+    """Print how much is indexed, and with what."""
+    with open_index(settings_from(index=index)) as opened:
+        found = opened.stats()
+    if as_json:
+        output.print_json(plain(found))
+    else:
+        for name, value in _stats_rows(found):
+            output.print_text(output.fill(value, first=f"{name:<11} ", width=output.width(sys.stdout)))
+
+
+def verify(
+    index: flags.IndexFlag = None, as_json: flags.JsonFlag = False, debug: flags.DebugFlag = False
+) -> None:
+    """Check the index against itself. The exit code is 1 when something is wrong."""
+    with open_index(settings_from(index=index)) as opened:
+        report = opened.verify()
+    columns = output.width(sys.stdout)
+    if as_json:
+        output.print_json({"ok": report.ok, **plain(report)})
+    elif report.ok:
+        done = f"{len(report.checks)} checks on {report.chunks:,} chunks in {report.seconds:.1f} s"
+        output.print_text(f"The index is sound: {done}.")
+    else:
+        for finding in report.findings:
+            output.print_text(output.fill(f"{finding.check}: {finding.message}", first="! ", width=columns))
+            if finding.hint:
+                output.print_text(output.fill(finding.hint, first="  -> ", width=columns))
+    if not report.ok:
+        stop(SOME_WORK_FAILED)
+
+
+def doctor(
+    index: flags.IndexFlag = None, as_json: flags.JsonFlag = False, debug: flags.DebugFlag = False
+) -> None:
+    """List the files that are not searchable, and why.
+
+    The exit code is 1 when a file failed; files that are deliberately left out do not count.
+    """
+    with open_index(settings_from(index=index)) as opened:
+        statuses = opened.doctor()
+    failed = [status for status in statuses if status.status == "failed"]
+    skipped = [status for status in statuses if status.status == "skipped"]
+    if as_json:
+        output.print_json({"failed": plain(failed), "skipped": plain(skipped)})
+    else:
+        _print_statuses("Failed", failed)
+        _print_statuses("Skipped", skipped)
+        if not statuses:
+            output.print_text("Every file that was found is searchable.")
+    if failed:
+        stop(SOME_WORK_FAILED)
+
+
+def plain(value: Any) -> Any:
+    """Returns the JSON form of dataclasses, mappings and sequences, however they are nested."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    return value
+
+
+def _stats_rows(found: IndexStats) -> list[tuple[str, str]]:
+    def counts(items: Mapping[Any, int]) -> str:
+        return ", ".join(f"{count:,} {name}" for name, count in items.items() if count) or "none"
+
+    return [
+        ("index", display_path(found.path)),
+        ("files", counts(found.files)),
+        ("documents", f"{found.documents:,} ({counts(found.documents_by_format)})"),
+        ("chunks", f"{found.chunks:,} ({counts(found.chunks_by_kind)})"),
+        ("embedder", f"{found.embedder or 'none yet'}, {found.dimension or 0} dimensions"),
+        ("on disk", f"{(found.catalog_bytes + found.checkpoint_bytes) / 1e6:,.1f} MB"),
+        ("generation", str(found.generation)),
+    ]
+
+
+def _print_statuses(title: str, statuses: list[FileStatus]) -> None:
+    if not statuses:
+        return
+    columns = output.width(sys.stdout)
+    output.print_text(f"{title}:")
+    for status in statuses:
+        output.print_text(f"  {display_path(status.uri)}")
+        output.print_text(output.fill(status.reason, first="    ", width=columns))
+        if status.hint:
+            output.print_text(output.fill(status.hint, first="    -> ", width=columns))

@@ -1,0 +1,106 @@
+"""`ragserve ingest`: files in, and an account of every one of them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ragserve.cli import options as flags
+from ragserve.cli import output
+from ragserve.cli.exits import SOME_WORK_FAILED, stop
+from ragserve.cli.render import display_path
+from ragserve.cli.session import open_pipeline, settings_from
+
+if TYPE_CHECKING:
+    from indexer.types import IngestReport
+
+
+def ingest(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Files and folders to index.")],
+    index: flags.IndexFlag = None,
+    prune: Annotated[
+        bool | None,
+        typer.Option("--prune/--no-prune", help="Also forget files that are gone. [default: keep]"),
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", metavar="N", help="Processes that parse files. [default: one a core]"),
+    ] = None,
+    embedder: flags.EmbedderFlag = None,
+    device: flags.DeviceFlag = None,
+    dtype: flags.DtypeFlag = None,
+    as_json: flags.JsonFlag = False,
+    debug: flags.DebugFlag = False,
+) -> None:
+    """Bring the index up to date with files and folders.
+
+    Unchanged files are not read again. The exit code is 1 when a file failed; it is listed with the remedy,
+    and everything else is indexed all the same.
+    """
+    from ragserve.cli.progress import ingest_progress
+
+    settings = settings_from(
+        index=index, prune=prune, jobs=jobs, embedder=embedder, device=device, dtype=dtype
+    )
+    with open_pipeline(settings, create=True, read_only=False) as pipeline, ingest_progress() as progress:
+        report = pipeline.ingest(paths, progress=progress)
+    if as_json:
+        output.print_json(report_to_dict(report))
+    else:
+        _print_report(report)
+    if report.failed:
+        stop(SOME_WORK_FAILED)
+
+
+def report_to_dict(report: IngestReport) -> dict[str, Any]:
+    """Returns the JSON form; indexed + unchanged + skipped + failed is every file that was found."""
+    return {
+        "indexed": report.indexed,
+        "unchanged": report.unchanged,
+        "removed": report.removed,
+        "skipped": report.skipped,
+        "missing": report.missing,
+        "failed": [
+            {"uri": failure.uri, "reason": failure.reason, "hint": failure.hint, "code": failure.code}
+            for failure in report.failed
+        ],
+        "chunks": report.chunks,
+        "embedded": report.embedded,
+        "bytes": report.bytes,
+        "seconds": round(report.seconds, 3),
+        "stages": {
+            "parse": round(report.parse_seconds, 3),
+            "embed": round(report.embed_seconds, 3),
+            "commit": round(report.commit_seconds, 3),
+            "wait": round(report.wait_seconds, 3),
+        },
+    }
+
+
+def _print_report(report: IngestReport) -> None:
+    columns = output.width(sys.stdout)
+    rows = [
+        ("indexed", report.indexed, "new or changed files"),
+        ("unchanged", report.unchanged, "not read again"),
+        ("skipped", report.skipped, "not documents; `ragserve doctor` lists them"),
+        ("failed", len(report.failed), "listed below"),
+        ("removed", report.removed, "gone, and forgotten"),
+        ("missing", report.missing, "gone, and kept; --prune forgets them"),
+    ]
+    always = {"indexed", "unchanged"}
+    table = [row for row in rows if row[1] or row[0] in always]
+    digits = max(len(f"{count:,}") for _, count, _ in table)
+    for name, count, words in table:
+        output.print_text(f"{name:<9}  {count:>{digits},}  {words}")
+    rate = f", {report.chunks / report.seconds:,.0f} chunks/s" if report.chunks and report.seconds else ""
+    output.print_text(f"{report.chunks:,} chunks in {report.seconds:.1f} s{rate}")
+    if report.failed:
+        output.print_text("\nFailed:")
+    for failure in report.failed:
+        output.print_text(f"  {display_path(failure.uri)}")
+        output.print_text(output.fill(failure.reason, first="    ", width=columns))
+        if failure.hint:
+            output.print_text(output.fill(failure.hint, first="    -> ", width=columns))

@@ -1,0 +1,95 @@
+"""`ragserve query`: answers questions, streaming the text as it is made."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ragserve.cli import options as flags
+from ragserve.cli import output, render
+from ragserve.cli.questions import read_questions
+from ragserve.cli.session import filters_from, open_pipeline, settings_from
+
+if TYPE_CHECKING:
+    from indexer.types import Filters
+    from ragserve.pipeline import Pipeline
+
+
+def query(
+    questions: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="QUESTION", help="Questions, each answered in turn; - reads one from stdin."),
+    ] = None,
+    file: Annotated[
+        str | None,
+        typer.Option("--file", metavar="FILE", help="Questions, one a line; # begins a comment; - is stdin."),
+    ] = None,
+    index: flags.IndexFlag = None,
+    k: flags.KFlag = None,
+    path: flags.PathFlag = None,
+    kind: flags.KindFlag = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Also say how the passages were found and what took how long.")
+    ] = False,
+    generator: flags.GeneratorFlag = None,
+    adapter: flags.AdapterFlag = None,
+    embedder: flags.EmbedderFlag = None,
+    device: flags.DeviceFlag = None,
+    dtype: flags.DtypeFlag = None,
+    as_json: flags.JsonFlag = False,
+    debug: flags.DebugFlag = False,
+) -> None:
+    """Answer questions from the indexed documents, with sources.
+
+    An answer that the documents do not support is marked as such and lists the nearest passages; the exit
+    code is 0 all the same, because the question was answered truthfully.
+    """
+    settings = settings_from(
+        index=index,
+        k=k,
+        generator=generator,
+        adapter=adapter,
+        embedder=embedder,
+        device=device,
+        dtype=dtype,
+    )
+    asked = read_questions(questions or [], file, max_chars=settings.max_question_chars)
+    filters = filters_from(path, kind)
+    with open_pipeline(settings) as pipeline:
+        for question in asked:
+            pipeline.check_question(question)
+        pipeline.preload()
+        if as_json:
+            answers = [answer.to_dict() for answer in pipeline.ask_batch(asked, filters=filters)]
+            single = file is None and len(answers) == 1
+            output.print_json(answers[0] if single else answers)
+            return
+        for number, question in enumerate(asked):
+            if len(asked) > 1:
+                output.print_text(
+                    ("\n" if number else "") + output.fill(question, first="> ", width=_width())
+                )
+            _show_answer(pipeline, question, filters, explain=explain)
+
+
+def _show_answer(pipeline: Pipeline, question: str, filters: Filters | None, *, explain: bool) -> None:
+    from ragserve.answers import FinalEvent, TokenEvent
+
+    writer = render.WrappingWriter(sys.stdout, _width())
+    for event in pipeline.ask_stream(question, filters=filters):
+        if isinstance(event, TokenEvent):
+            writer.write(event.text)
+        elif isinstance(event, FinalEvent):
+            writer.finish()
+            answer = event.answer
+            below = [render.sources(answer, _width())]
+            if explain:
+                below += [render.explanation(answer.retrieval, _width()), render.timings(answer)]
+            output.print_text("".join(f"\n{part}" for part in below if part))
+    sys.stdout.flush()
+
+
+def _width() -> int:
+    return output.width(sys.stdout)

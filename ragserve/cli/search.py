@@ -1,0 +1,45 @@
+"""`ragserve search`: the passages alone, without an answer."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from ragserve.cli import options as flags
+from ragserve.cli import output, render
+from ragserve.cli.questions import read_questions
+from ragserve.cli.session import filters_from, open_pipeline, settings_from
+
+
+def search(
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="What to look for; - reads it from stdin.")],
+    index: flags.IndexFlag = None,
+    k: flags.KFlag = None,
+    path: flags.PathFlag = None,
+    kind: flags.KindFlag = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Also say how the passages were found and what took how long.")
+    ] = False,
+    embedder: flags.EmbedderFlag = None,
+    device: flags.DeviceFlag = None,
+    dtype: flags.DtypeFlag = None,
+    as_json: flags.JsonFlag = False,
+    debug: flags.DebugFlag = False,
+) -> None:
+    """Print the passages nearest to a query. Loads no answering model."""
+    from ragserve.answers import search_to_dict
+
+    settings = settings_from(index=index, k=k, embedder=embedder, device=device, dtype=dtype)
+    (text,) = read_questions([query], None, max_chars=settings.max_question_chars)
+    filters = filters_from(path, kind)
+    with open_pipeline(settings) as pipeline:
+        result = pipeline.search(text, filters=filters)
+    if as_json:
+        output.print_json(search_to_dict(result))
+        return
+    columns = output.width(sys.stdout)
+    output.print_text(render.hits(result, columns))
+    if explain:
+        output.print_text("\n" + render.explanation(result, columns))

@@ -1,0 +1,273 @@
+"""The face: a folder in, answers with verbatim citations out. Parts load when they are first needed."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from ragserve.answering import Answerer, AnswerGenerator, final_answer
+from ragserve.answers import Answer, AnswerEvent, RetrievalEvent
+from ragserve.errors import EmptyQuestion, InvalidK, PathNotFound, PipelineClosed, QuestionTooLong
+from ragserve.lazy import Lazy
+from ragserve.settings import Settings
+
+if TYPE_CHECKING:
+    from indexer import Index
+    from indexer.embedding import Embedder
+    from indexer.ingest import IngestProgress
+    from indexer.types import FileStatus, Filters, IndexStats, IngestReport, VerifyReport
+    from retriever import Retriever, SearchResult
+
+
+class Pipeline:
+    """An index, a retriever and a generator behind one door; a context manager, safe to share among threads.
+
+    Opening loads no model. `ingest` loads the embedder when there is something new to embed, `search` the
+    embedder, `ask` both.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        *,
+        settings: Settings,
+        embedder: Embedder,
+        retriever: Lazy[Retriever],
+        generator: Lazy[AnswerGenerator],
+    ) -> None:
+        self.index = index
+        self.settings = settings
+        self._embedder = embedder
+        self._retriever = retriever
+        self._generator = generator
+        self._answerer = Answerer(generator, index.document_text, max_new_tokens=settings.max_new_tokens)
+        self._closed = False
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path | None = None,
+        *,
+        settings: Settings | None = None,
+        embedder: Embedder | None = None,
+        generator: AnswerGenerator | None = None,
+        create: bool = True,
+        read_only: bool = False,
+    ) -> Pipeline:
+        """Opens the index folder `path` (default: the settings'), creating it if absent and `create` is set.
+
+        `settings` defaults to `Settings()`; pass `Settings.load()` to heed the environment and ragserve.toml.
+        `embedder` and `generator` are ready-made parts to use in place of the ones that the settings name.
+        """
+        from indexer.index import Index
+        from ragserve import parts
+
+        settings = settings or Settings()
+        opened = embedder if embedder is not None else parts.open_embedder(settings)
+        index = Index.open(
+            path if path is not None else settings.index,
+            embedder=opened,
+            create=create,
+            read_only=read_only,
+            device=settings.device,
+        )
+        return cls(
+            index,
+            settings=settings,
+            embedder=opened,
+            retriever=Lazy(lambda: parts.open_retriever(index, opened)),
+            generator=Lazy(lambda: generator if generator is not None else parts.open_generator(settings)),
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Waits for what is being loaded, then closes the index. Closing twice does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        self._generator.join()
+        self._retriever.join()
+        self.index.close()
+
+    # --- filling the index ------------------------------------------------------------------------
+
+    def ingest(
+        self,
+        paths: Iterable[str | Path],
+        *,
+        prune: bool | None = None,
+        jobs: int | None = None,
+        progress: Callable[[IngestProgress], None] | None = None,
+    ) -> IngestReport:
+        """Brings the index up to date with files and folders; `prune` also forgets files that are gone.
+
+        Unchanged files are neither parsed nor embedded. Raises PathNotFound before anything is done when a
+        path does not exist; a file that cannot be read is a failure in the report, not an exception.
+        """
+        self._check_open()
+        named = [Path(path) for path in paths]
+        missing = [str(path) for path in named if not os.path.lexists(path)]
+        if missing:
+            message = f"There is no {' and no '.join(missing)}."
+            raise PathNotFound(message, hint="Nothing was ingested; check the spelling.")
+        prune = self.settings.prune if prune is None else prune
+        jobs = jobs if jobs is not None else self.settings.jobs
+        return self.index.ingest(named, prune=prune, jobs=jobs, progress=progress)
+
+    # --- asking -----------------------------------------------------------------------------------
+
+    def search(
+        self, query: str, *, k: int | None = None, filters: Filters | None = None, use_cache: bool = True
+    ) -> SearchResult:
+        """Returns the k passages nearest to a query, fewer when the corpus has fewer."""
+        query, k = self.check_question(query), self.check_k(k)
+        return self.retriever.search(query, k=k, filters=filters, use_cache=use_cache)
+
+    def search_batch(
+        self,
+        queries: Sequence[str],
+        *,
+        k: int | None = None,
+        filters: Filters | None = None,
+        use_cache: bool = True,
+    ) -> list[SearchResult]:
+        """Searches for many queries in one embedding pass and one matrix product; results in their order."""
+        checked, k = [self.check_question(query) for query in queries], self.check_k(k)
+        if not checked:
+            return []
+        return self.retriever.search_batch(checked, k=k, filters=filters, use_cache=use_cache)
+
+    def ask(
+        self, question: str, *, k: int | None = None, filters: Filters | None = None, use_cache: bool = True
+    ) -> Answer:
+        """Answers a question from the k nearest passages."""
+        return final_answer(self.ask_stream(question, k=k, filters=filters, use_cache=use_cache))
+
+    def ask_batch(
+        self,
+        questions: Sequence[str],
+        *,
+        k: int | None = None,
+        filters: Filters | None = None,
+        use_cache: bool = True,
+    ) -> list[Answer]:
+        """Answers many questions, retrieving for all of them at once; answers in their order."""
+        results = self.search_batch(questions, k=k, filters=filters, use_cache=use_cache)
+        pairs = zip(questions, results, strict=True)
+        return [final_answer(self.answer_stream(question, result)) for question, result in pairs]
+
+    def ask_stream(
+        self, question: str, *, k: int | None = None, filters: Filters | None = None, use_cache: bool = True
+    ) -> Iterator[AnswerEvent]:
+        """Yields a RetrievalEvent, TokenEvents as the text is made, and a FinalEvent with the Answer.
+
+        The question is checked by the call, not by the first event. Closing the iterator stops generation.
+        """
+        question, k = self.check_question(question), self.check_k(k)
+        return self._ask_events(question, k=k, filters=filters, use_cache=use_cache)
+
+    def answer_stream(
+        self,
+        question: str,
+        result: SearchResult,
+        *,
+        retrieval_seconds: float | None = None,
+        queue_seconds: float = 0.0,
+    ) -> Iterator[AnswerEvent]:
+        """Yields TokenEvents and a FinalEvent for a question whose passages are found already.
+
+        The seconds go into the answer's timings: how long the caller waited for the result, and with it.
+        """
+        seconds = result.timings.get("total", 0.0) if retrieval_seconds is None else retrieval_seconds
+        question = self.check_question(question)
+        return self._answerer.events(question, result, retrieval_seconds=seconds, queue_seconds=queue_seconds)
+
+    # --- looking after it -------------------------------------------------------------------------
+
+    def stats(self) -> IndexStats:
+        """Returns how much is indexed, with what."""
+        self._check_open()
+        return self.index.stats()
+
+    def verify(self) -> VerifyReport:
+        """Checks the index against itself."""
+        self._check_open()
+        return self.index.verify()
+
+    def doctor(self) -> list[FileStatus]:
+        """Returns every file that is not searchable, and why."""
+        self._check_open()
+        return self.index.doctor()
+
+    # --- loading ----------------------------------------------------------------------------------
+
+    @property
+    def retriever(self) -> Retriever:
+        """The retriever over this index, made on first use."""
+        self._check_open()
+        return self._retriever.get()
+
+    def preload(self) -> None:
+        """Begins to load the models in the background, side by side."""
+        self._check_open()
+        self._generator.start()
+        begin = getattr(self._embedder, "start_loading", None)  # an embedder of the user's own may have none
+        if begin is not None:
+            begin()
+
+    def warm_up(self) -> None:
+        """Loads every model and runs each once, so that the next question pays for nothing but itself."""
+        self.preload()
+        result = self.retriever.search("warm up", k=1, use_cache=False)
+        self._generator.get()
+        if result.hits:
+            final_answer(self.answer_stream("warm up", result))
+
+    # --- checks -----------------------------------------------------------------------------------
+
+    def check_question(self, question: str) -> str:
+        """Returns the question as the parts below can read it. Raises EmptyQuestion and QuestionTooLong."""
+        self._check_open()
+        limit = self.settings.max_question_chars
+        if len(question) > limit:
+            raise QuestionTooLong(
+                f"The question has {len(question):,} characters, the limit is {limit:,}.",
+                hint="Ask a shorter one; documents are ingested, not asked.",
+            )
+        # A shell hands over undecodable bytes as lone surrogates, which no tokenizer takes.
+        question = question.encode("utf-8", "replace").decode("utf-8").strip()
+        if not any(character.isprintable() and not character.isspace() for character in question):
+            raise EmptyQuestion("The question is empty.", hint="Ask something in words.")
+        return question
+
+    def check_k(self, k: int | None) -> int:
+        """Returns how many passages to retrieve, or raises InvalidK."""
+        k = self.settings.k if k is None else k
+        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+            raise InvalidK(
+                f"k is {k!r}, but at least 1 passage is needed.", hint="Use a whole number from 1."
+            )
+        return k
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise PipelineClosed("This pipeline is closed.", hint="Open it again with Pipeline.open().")
+
+    def _ask_events(
+        self, question: str, *, k: int, filters: Filters | None, use_cache: bool
+    ) -> Iterator[AnswerEvent]:
+        started = time.perf_counter()
+        result = self.retriever.search(question, k=k, filters=filters, use_cache=use_cache)
+        seconds = time.perf_counter() - started
+        yield RetrievalEvent(result)
+        yield from self._answerer.events(question, result, retrieval_seconds=seconds)

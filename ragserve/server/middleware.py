@@ -1,0 +1,103 @@
+"""What stands before the routes, as plain ASGI so that streams pass through untouched."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ragserve.errors import HostNotAllowed, RequestTooLarge, ServerBusy, ServerDraining
+from ragserve.server.errors import error_response
+from ragserve.server.traffic import Traffic
+
+WORK = frozenset({"/ask", "/search"})  # the paths that cost something
+
+
+class Admission:
+    """Lets a working request in if there is a place, which it holds until its last byte is sent."""
+
+    def __init__(self, app: ASGIApp, *, traffic: Traffic) -> None:
+        self._app = app
+        self._traffic = traffic
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] != "http" or scope["path"] not in WORK:
+            await self._app(scope, receive, send)
+            return
+        try:
+            self._traffic.enter()
+        except (ServerBusy, ServerDraining) as error:
+            await error_response(error)(scope, receive, send)
+            return
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._traffic.leave()
+
+
+class BodyLimit:
+    """Refuses a body beyond a size, by its declared length, or when that many bytes have come."""
+
+    def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        declared = Headers(scope=scope).get("content-length", "")
+        if declared.isdigit() and int(declared) > self._max_bytes:
+            await error_response(self._too_large())(scope, receive, send)
+            return
+        num_bytes = 0
+
+        async def counted() -> Message:
+            nonlocal num_bytes
+            message = await receive()
+            num_bytes += len(message.get("body", b""))
+            if num_bytes > self._max_bytes:
+                raise self._too_large()
+            return message
+
+        await self._app(scope, counted, send)
+
+    def _too_large(self) -> RequestTooLarge:
+        return RequestTooLarge(
+            f"The request body is larger than {self._max_bytes:,} bytes.",
+            hint="Ask a shorter question; documents are ingested, not asked.",
+        )
+
+
+class HostGuard:
+    """Answers only for the hosts it is known by.
+
+    A page from elsewhere can make its own name resolve to 127.0.0.1 and have the visitor's browser read this
+    server (DNS rebinding); the Host header still carries that page's name.
+    """
+
+    def __init__(self, app: ASGIApp, *, hosts: Collection[str]) -> None:
+        self._app = app
+        self._hosts = frozenset(host.lower() for host in hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] == "http":
+            host = _without_port(Headers(scope=scope).get("host", ""))
+            if host.lower() not in self._hosts:
+                error = HostNotAllowed(
+                    f"This server does not answer for the host {host!r}.",
+                    hint="Set server.allowed_hosts if a proxy passes that name on.",
+                )
+                await error_response(error)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def _without_port(host: str) -> str:
+    if host.startswith("["):  # an IPv6 address
+        return host.partition("]")[0].lstrip("[")
+    return host.partition(":")[0]

@@ -1,0 +1,124 @@
+"""What the resources share: a pipeline, a batcher before its retriever, threads that generate."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from fastapi import Request
+
+from ragserve.answers import AnswerEvent
+from ragserve.errors import InvalidK, ServerNotReady
+from ragserve.parts import open_batcher
+from ragserve.server.relay import Relay
+from ragserve.server.traffic import Traffic
+
+if TYPE_CHECKING:
+    from indexer.types import Filters
+    from ragserve.pipeline import Pipeline
+    from retriever import BatchPrefetcher, SearchResult
+
+_log = logging.getLogger("ragserve.server")
+_LONGEST_WAIT_FOR_MODELS = 60.0  # seconds that a request waits for them before it is told to come back
+
+
+class Service:
+    """Turns requests into work off the event loop. `close` leaves the pipeline open."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.pipeline = pipeline
+        self.settings = pipeline.settings.server
+        self.traffic = Traffic(self.settings.max_requests)
+        self._generators = ThreadPoolExecutor(
+            self.settings.generation_slots, thread_name_prefix="ragserve-answer"
+        )
+        self._batcher: Future[BatchPrefetcher] = Future()
+        self._loading: threading.Thread | None = None
+        self._start_lock = threading.Lock()
+
+    # --- life -------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begins to load the models in the background; a second call does nothing."""
+        with self._start_lock:
+            if self._loading is None:
+                self._loading = threading.Thread(target=self._load, name="ragserve-load")
+                self._loading.start()
+
+    def close(self) -> None:
+        """Ends the threads, after what they are doing."""
+        if self._loading is not None:
+            self._loading.join()
+        self._generators.shutdown(wait=True, cancel_futures=True)
+        if self._batcher.done() and self._batcher.exception() is None:
+            self._batcher.result().close()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the models are loaded."""
+        return self._batcher.done() and self._batcher.exception() is None
+
+    @property
+    def failure(self) -> BaseException | None:
+        """Why the models could not be loaded, if they could not."""
+        return self._batcher.exception() if self._batcher.done() else None
+
+    def _load(self) -> None:
+        try:
+            self.pipeline.warm_up()
+            self._batcher.set_result(open_batcher(self.pipeline.retriever, self.settings))
+        except Exception as error:  # noqa: BLE001  it is raised to whoever waits, and ends `serve`
+            self._batcher.set_exception(error)
+
+    # --- work -------------------------------------------------------------------------------------
+
+    def check_k(self, k: int | None) -> int:
+        """Returns how many passages to retrieve, or raises InvalidK."""
+        k = self.pipeline.check_k(k)
+        if k > self.settings.max_k:
+            raise InvalidK(
+                f"k is {k}, this server's limit is {self.settings.max_k}.", hint="Ask for fewer passages."
+            )
+        return k
+
+    async def search(self, query: str, *, k: int, filters: Filters | None, use_cache: bool) -> SearchResult:
+        """Finds passages; requests that come together are searched for together."""
+        batcher = await self._wait_for_batcher()
+        return await asyncio.wrap_future(batcher.submit(query, k=k, filters=filters, use_cache=use_cache))
+
+    def answer(self, question: str, result: SearchResult, *, retrieval_seconds: float) -> Relay[AnswerEvent]:
+        """Returns the events of an answer, made on a thread of their own once one is free."""
+        queued = time.perf_counter()
+
+        def make() -> Iterator[AnswerEvent]:
+            return self.pipeline.answer_stream(
+                question,
+                result,
+                retrieval_seconds=retrieval_seconds,
+                queue_seconds=time.perf_counter() - queued,
+            )
+
+        return Relay(make, self._generators)
+
+    async def _wait_for_batcher(self) -> BatchPrefetcher:
+        if self._batcher.done():
+            return self._batcher.result()
+        self.start()  # at start-up already, unless the application runs without its lifespan
+        loaded = asyncio.wrap_future(self._batcher)
+        try:
+            return await asyncio.wait_for(asyncio.shield(loaded), _LONGEST_WAIT_FOR_MODELS)
+        except TimeoutError:
+            raise ServerNotReady(
+                "The models are still being loaded.", hint="Wait for GET /readyz to say 200."
+            ) from None
+
+
+def service_of(request: Request) -> Service:
+    """Returns the service of the application that a request came to."""
+    service: Service = request.app.state.service
+    return service

@@ -1,0 +1,155 @@
+"""Settings: what they are, which values they take, their defaults. `loading.py` finds the values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
+
+from ragserve.errors import InvalidSetting
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
+
+
+class About(NamedTuple):
+    """What a setting is for, and its range."""
+
+    help: str
+    minimum: float | None = None
+    maximum: float | None = None
+
+
+class Declared(NamedTuple):
+    """A setting: the type of its values and what it is about."""
+
+    type: Any
+    about: About
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """How `ragserve serve` listens and how much it takes on at once."""
+
+    host: Annotated[str, About("Address to listen on; 0.0.0.0 is every network interface.")] = "127.0.0.1"
+    port: Annotated[int, About("Port to listen on; 0 picks a free one.", 0, 65535)] = 8000
+    allowed_hosts: Annotated[
+        tuple[str, ...],
+        About("Host names to answer for; empty: this machine's own while on loopback, else any."),
+    ] = ()
+    max_requests: Annotated[int, About("Requests running or waiting before others get a 503.", 1)] = 64
+    generation_slots: Annotated[int, About("Answers generated at the same time; others wait.", 1)] = 2
+    search_batch_size: Annotated[int, About("Searches made together at most.", 1)] = 8
+    search_wait_ms: Annotated[float, About("Longest that a search waits for others.", 0, 1000)] = 2.0
+    max_body_bytes: Annotated[int, About("Largest request body, in bytes.", 1024)] = 262_144
+    max_k: Annotated[int, About("Most passages that one request may ask for.", 1)] = 100
+    drain_seconds: Annotated[float, About("How long SIGTERM waits for requests in progress.", 0, 3600)] = 20.0
+    access_log: Annotated[bool, About("Write a line to stderr for every request.")] = False
+
+    def __post_init__(self) -> None:
+        _check(self, prefix="server.")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that can be set. `Settings()` is the defaults; `Settings.load()` also looks around.
+
+    Raises InvalidSetting for a value of the wrong type or out of range.
+    """
+
+    index: Annotated[Path, About("Folder that holds the index.")] = Path(".ragserve")
+    embedder: Annotated[
+        str | None, About("Embedding model: a folder or a hub name; none: the embedded MiniLM.")
+    ] = None
+    generator: Annotated[str, About("Answering model: reader (embedded), a folder or a hub name.")] = "reader"
+    adapter: Annotated[
+        str | None, About("LoRA adapter to merge into the answering model: a folder in PEFT form.")
+    ] = None
+    device: Annotated[str, About("Where models run: auto, cpu, cuda or cuda:N.")] = "auto"
+    dtype: Annotated[str, About(f"Number format of the models: {', '.join(DTYPES)}.")] = "auto"
+    k: Annotated[int, About("Passages to retrieve for a question.", 1)] = 5
+    jobs: Annotated[int | None, About("Processes that parse files; none: one a core.", 1, 1024)] = None
+    prune: Annotated[bool, About("Ingest also forgets files that are gone.")] = False
+    max_question_chars: Annotated[int, About("Longest question, in characters.", 1)] = 10_000
+    max_new_tokens: Annotated[
+        int | None, About("Longest answer, in tokens; none: as long as suits the model.", 1, 1_000_000)
+    ] = None
+    server: ServerSettings = field(default_factory=ServerSettings)
+
+    def __post_init__(self) -> None:
+        _check(self, prefix="")
+        if not _DEVICE.fullmatch(self.device):
+            raise InvalidSetting(
+                f"device is {self.device!r}, no device.", hint="Use auto, cpu, cuda or cuda:0."
+            )
+        if self.dtype not in DTYPES:
+            hint = f"Use {', '.join(DTYPES[:-1])} or {DTYPES[-1]}."
+            raise InvalidSetting(f"dtype is {self.dtype!r}, no number format.", hint=hint)
+
+    @classmethod
+    def load(cls, **flags: Any) -> Settings:
+        """Returns the settings in force here; `flags` beat RAGSERVE_*, ./ragserve.toml and defaults."""
+        from ragserve.loading import load_settings
+
+        return load_settings(flags=flags).settings
+
+
+@cache
+def declared_settings() -> Mapping[str, Declared]:
+    """Returns every setting by its dotted key ("server.port")."""
+    return MappingProxyType({**_declared(Settings, ""), **_declared(ServerSettings, "server.")})
+
+
+def value_of(settings: Settings, key: str) -> Any:
+    """Returns the value at a dotted key."""
+    value: Any = settings
+    for part in key.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def words_for(kind: Any) -> str:
+    """Returns what values of a type are called when speaking to a user."""
+    return _KINDS[kind][1]
+
+
+_KINDS: Mapping[Any, tuple[tuple[type, ...], str]] = MappingProxyType(
+    {
+        str: ((str,), "a text"),
+        str | None: ((str, type(None)), "a text"),
+        int: ((int,), "a whole number"),
+        int | None: ((int, type(None)), "a whole number"),
+        float: ((int, float), "a number"),
+        bool: ((bool,), "true or false"),
+        Path: ((Path,), "a path"),
+        tuple[str, ...]: ((tuple,), "a list of texts"),
+    }
+)
+
+
+def _declared(owner: type, prefix: str) -> dict[str, Declared]:
+    hints = get_type_hints(owner, include_extras=True)
+    with_about = {name: get_args(hint) for name, hint in hints.items() if hasattr(hint, "__metadata__")}
+    return {f"{prefix}{name}": Declared(kind, about) for name, (kind, about) in with_about.items()}
+
+
+def _check(settings: Settings | ServerSettings, *, prefix: str) -> None:
+    for key, (kind, about) in declared_settings().items():
+        section, _, name = key.rpartition(".")
+        if section != prefix.rstrip("."):
+            continue
+        value = getattr(settings, name)
+        allowed, words = _KINDS[kind]
+        wrong_bool = isinstance(value, bool) and kind is not bool  # True is an int to Python, not to a user
+        if not isinstance(value, allowed) or wrong_bool:
+            raise InvalidSetting(f"{key} must be {words}, not {value!r}.", hint=about.help)
+        if value is None:
+            continue
+        if about.minimum is not None and not value >= about.minimum:  # `not` so that NaN is out of range
+            raise InvalidSetting(f"{key} must be at least {about.minimum}, not {value}.", hint=about.help)
+        if about.maximum is not None and not value <= about.maximum:
+            raise InvalidSetting(f"{key} must be at most {about.maximum}, not {value}.", hint=about.help)

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from generator.types import AnswerSpan
+from indexer.errors import UnknownDocument
+from indexer.types import Chunk
+from ragserve.grounding import cite
+
+
+@dataclass(frozen=True)
+class HitLike:
+    chunk: Chunk
+    rank: int
+
+
+def chunk_of(document: str, start: int, end: int, *, chunk_id: str = "c", document_id: str = "d") -> Chunk:
+    text = document[start:end]
+    return Chunk(chunk_id, document_id, "/notes.txt", text, start, end, 3, (), (), "text")
+
+
+@given(
+    document=st.text(min_size=1, max_size=60),
+    cut=st.tuples(st.integers(0, 60), st.integers(0, 60)),
+    spans=st.lists(
+        st.tuples(st.sampled_from(["c", "x"]), st.integers(-5, 70), st.integers(-5, 70)), max_size=8
+    ),
+    now=st.one_of(st.none(), st.text(max_size=60)),
+)
+def test_every_citation_is_verbatim_and_every_other_span_is_counted(document, cut, spans, now):
+    start, end = sorted(cut)
+    chunk = chunk_of(document, start, end)
+    current = document if now is None else now
+    spans = [AnswerSpan(*span) for span in spans]
+    citations, num_dropped = cite(spans, [HitLike(chunk, 2)], {"d": current}.__getitem__)
+
+    def holds(span: AnswerSpan) -> bool:
+        inside = span.passage_id == "c" and 0 <= span.start < span.end <= len(chunk.text)
+        moved = slice(start + span.start, start + span.end)
+        return inside and current[moved] == chunk.text[span.start : span.end]
+
+    assert all(current[citation.start : citation.end] == citation.quote != "" for citation in citations)
+    assert num_dropped == sum(not holds(span) for span in spans)
+    assert len(citations) == len({span for span in spans if holds(span)})
+    assert all((citation.mark, citation.page, citation.uri) == (2, 3, "/notes.txt") for citation in citations)
+
+
+def test_a_document_that_is_gone_has_nothing_left_to_quote():
+    def gone(document_id: str) -> str:
+        raise UnknownDocument(f"No document {document_id}.")
+
+    chunk = chunk_of("hello world", 6, 11)
+    assert cite([AnswerSpan("c", 0, 5)], [HitLike(chunk, 1)], gone) == ((), 1)
+
+
+def test_citations_keep_the_order_of_the_evidence():
+    document = "one two three four"
+    hits = [
+        HitLike(chunk_of(document, 0, 7, chunk_id="a"), 1),
+        HitLike(chunk_of(document, 8, 18, chunk_id="b"), 2),
+    ]
+    spans = [AnswerSpan("b", 6, 10), AnswerSpan("a", 4, 7), AnswerSpan("b", 6, 10)]
+    citations, num_dropped = cite(spans, hits, lambda _: document)
+    assert [(citation.mark, citation.quote) for citation in citations] == [(2, "four"), (1, "two")]
+    assert num_dropped == 0

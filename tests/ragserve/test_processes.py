@@ -1,0 +1,281 @@
+"""The command as a process: what only signals, pipes, sockets and a second process can show."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+RAGSERVE = [sys.executable, "-m", "ragserve"]
+WITH_FAKES = [sys.executable, str(HERE / "ragserve_with_fakes.py")]
+QUESTION = "Who designed the Lantern bridge?"
+
+HEAVY = {
+    *(
+        "torch",
+        "transformers",
+        "sentence_transformers",
+        "tokenizers",
+        "safetensors",
+        "numpy",
+        "scipy",
+        "sklearn",
+    ),
+    *(
+        "faiss",
+        "onnxruntime",
+        "rapidocr",
+        "cv2",
+        "PIL",
+        "lxml",
+        "pypdf",
+        "pypdfium2",
+        "docx",
+        "pptx",
+        "openpyxl",
+    ),
+    *("tree_sitter", "fastapi", "starlette", "uvicorn", "pydantic", "rich", "sqlite3", "jinja2"),
+}
+
+
+def run(command, *arguments, **options):
+    return subprocess.run(
+        [*command, *arguments], capture_output=True, text=True, timeout=120, check=False, **options
+    )
+
+
+@contextmanager
+def serving(index, *flags, environ=None):
+    """Yields (process, url) of a server with the small parts that is ready; ends it if it still runs."""
+    process = subprocess.Popen(
+        [*WITH_FAKES, "serve", "--index", str(index), "--port", "0", "--json", *flags],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "", **(environ or {})},
+    )
+    try:
+        text = ""
+        while not text.endswith("}\n"):
+            line = process.stdout.readline()
+            assert line, process.stderr.read()
+            text += line
+        url = json.loads(text)["url"]
+        wait_until(lambda: status_of(f"{url}/readyz") == 200)
+        yield process, url
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate(timeout=30)
+
+
+def wait_until(condition, *, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited for too long"
+        time.sleep(0.02)
+
+
+def status_of(url):
+    try:
+        with urllib.request.urlopen(url, timeout=30) as response:
+            return response.status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def post(url, body):
+    request = urllib.request.Request(
+        url, data=json.dumps(body).encode(), headers={"Content-Type": "application/json"}
+    )
+    return urllib.request.urlopen(request, timeout=60)
+
+
+def test_help_imports_nothing_heavy():
+    script = (
+        "import sys\nfrom ragserve.cli import main\nmain(sys.argv[1:])\n"
+        "print(*{name.partition('.')[0] for name in sys.modules}, file=sys.stderr)"
+    )
+    for arguments in (["--help"], ["query", "--help"], ["config"]):
+        done = run([sys.executable, "-c", script], *arguments)
+        assert done.returncode == 0
+        imported = HEAVY & set(done.stderr.split())
+        assert imported <= ({"pydantic"} if arguments != ["--help"] else set())  # typer reads flags with it
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_goes_away_is_no_error(unbuffered):
+    process = subprocess.Popen(
+        [*RAGSERVE, "config"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+    )
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(60) == 0
+
+
+def test_an_interrupted_command_says_nothing_and_ends_with_130(tmp_path):
+    process = subprocess.Popen(
+        [*RAGSERVE, "query", "-"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    )
+    time.sleep(1.5)  # it waits for the question
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert "Traceback" not in err
+
+
+def test_json_is_all_that_stdout_has_even_in_a_terminal_that_knows_only_ascii(index, tmp_path):
+    done = run(
+        WITH_FAKES,
+        *("query", "Où est le pont Lantern?", "--index", str(index), "--json"),
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["question"] == "Où est le pont Lantern?"
+    plain = run(
+        WITH_FAKES,
+        *("search", "pont Lantern", "--index", str(index)),
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    assert plain.returncode == 0
+
+
+def test_a_question_that_is_no_valid_text_is_asked_all_the_same(index):
+    command = [*WITH_FAKES, "query", b"Who designed the \xff bridge?", "--index", str(index), "--json"]
+    done = subprocess.run(command, capture_output=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["question"] == "Who designed the ? bridge?"
+
+
+def test_the_server_streams_in_order(index):
+    with serving(index) as (_, url), post(f"{url}/ask", {"question": QUESTION, "stream": True}) as response:
+        names = [
+            line.split()[1] for line in response.read().decode().splitlines() if line.startswith("event")
+        ]
+    assert names[0] == "retrieval"
+    assert names[-1] == "final"
+    assert set(names[1:-1]) == {"token"}
+
+
+def test_the_example_clients_talk_to_a_server(index):
+    examples = HERE.parents[1] / "examples"
+    with serving(index) as (_, url):
+        client = run([sys.executable, str(examples / "http_client.py")], "--url", url, "--question", QUESTION)
+        streaming = run([sys.executable, str(examples / "streaming.py")], "--url", url, QUESTION)
+    assert client.returncode == 0, client.stderr
+    assert "Mara Ellison designed the Lantern bridge in 1931. [1]" in client.stdout
+    assert "A mistake: invalid-request: " in client.stdout
+    assert "Did you mean question?" in client.stdout
+    assert streaming.returncode == 0, streaming.stderr
+    assert "Mara Ellison designed the Lantern bridge in 1931. [1]\n1 citations" in streaming.stdout
+
+
+def test_a_running_server_sees_what_another_process_ingests_within_a_second(index, corpus):
+    with serving(index) as (_, url):
+        found = json.load(post(f"{url}/search", {"query": "zeppelin hangar"}))
+        assert all("zeppelin" not in hit["chunk"]["text"] for hit in found["hits"])
+        (corpus / "airship.txt").write_text("The zeppelin hangar is open on Sundays.\n")
+        assert run(WITH_FAKES, "ingest", str(corpus), "--index", str(index), "--jobs", "1").returncode == 0
+        committed = time.monotonic()
+        while True:
+            found = json.load(post(f"{url}/search", {"query": "zeppelin hangar"}))
+            if "zeppelin" in found["hits"][0]["chunk"]["text"]:
+                break
+            assert time.monotonic() - committed < 1
+
+
+def test_sigterm_finishes_what_has_begun_takes_nothing_new_and_ends_with_0(index):
+    with serving(index, environ={"SECONDS_PER_TOKEN": "0.2"}) as (process, url):
+        response = post(f"{url}/ask", {"question": QUESTION, "stream": True})
+        assert response.readline() == b"event: retrieval\n"
+        process.send_signal(signal.SIGTERM)
+        wait_until(lambda: status_of(f"{url}/readyz") == 503, seconds=5)
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            post(f"{url}/ask", {"question": QUESTION})
+        assert refused.value.code == 503
+        assert json.load(refused.value)["error"]["code"] == "server-draining"
+        rest = response.read().decode()
+        assert "event: final" in rest
+        assert process.wait(30) == 0
+        assert "Traceback" not in process.stderr.read()
+
+
+def test_sigterm_does_not_wait_longer_than_it_may(index):
+    environ = {"SECONDS_PER_TOKEN": "3", "RAGSERVE_SERVER_DRAIN_SECONDS": "0.3"}  # 27 seconds an answer
+    with serving(index, environ=environ) as (process, url):
+        response = post(f"{url}/ask", {"question": QUESTION, "stream": True})
+        assert response.readline() == b"event: retrieval\n"
+        started = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+        assert time.monotonic() - started < 15
+
+
+def test_an_idle_server_ends_at_once_by_either_signal(index):
+    for sent, code in ((signal.SIGTERM, 0), (signal.SIGINT, 130)):
+        with serving(index) as (process, _):
+            process.send_signal(sent)
+            assert process.wait(10) == code
+            assert "Traceback" not in process.stderr.read()
+
+
+def test_two_servers_cannot_have_one_port(index):
+    with serving(index) as (_, url):
+        port = url.rpartition(":")[2]
+        done = run(WITH_FAKES, "serve", "--index", str(index), "--port", port, "--json")
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"]["code"] == "port-in-use"
+
+
+def test_a_client_that_hangs_up_frees_its_place(index):
+    with serving(index, environ={"SECONDS_PER_TOKEN": "0.3", "RAGSERVE_SERVER_MAX_REQUESTS": "1"}) as (
+        _,
+        url,
+    ):
+        response = post(f"{url}/ask", {"question": QUESTION, "stream": True})
+        assert response.readline() == b"event: retrieval\n"
+        response.close()
+
+        def free():
+            try:
+                return post(f"{url}/search", {"query": "bridge"}).status == 200
+            except urllib.error.HTTPError:
+                return False
+
+        wait_until(free, seconds=5)
+
+
+def test_many_clients_at_once_all_get_their_answers(index):
+    outcomes = []
+
+    def ask(number):
+        with post(f"{url}/ask", {"question": QUESTION, "stream": number % 2 == 0}) as response:
+            outcomes.append("Mara Ellison" in response.read().decode())
+
+    with serving(index, environ={"SECONDS_PER_TOKEN": "0.002"}) as (_, url):
+        threads = [threading.Thread(target=ask, args=(number,)) for number in range(32)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert outcomes == [True] * 32

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError
+from pathlib import Path
+
+import pytest
+
+from ragserve.errors import InvalidSetting, UnknownSetting
+from ragserve.loading import load_settings
+from ragserve.settings import ServerSettings, Settings, declared_settings, value_of
+
+
+def test_a_flag_beats_the_environment_beats_the_file_beats_the_default(tmp_path):
+    (tmp_path / "ragserve.toml").write_text('k = 1\ndevice = "cpu"\njobs = 3\n')
+    loaded = load_settings(
+        flags={"k": 7, "device": None}, environ={"RAGSERVE_K": "9", "RAGSERVE_JOBS": "4"}, folder=tmp_path
+    )
+    assert (loaded.settings.k, loaded.settings.jobs, loaded.settings.device) == (7, 4, "cpu")
+    assert loaded.origins["k"] == "flag"
+    assert loaded.origins["jobs"] == "RAGSERVE_JOBS"
+    assert loaded.origins["device"] == str(tmp_path / "ragserve.toml")
+    assert loaded.origins["dtype"] == "default"
+
+
+def test_without_any_source_the_settings_are_the_defaults(tmp_path):
+    assert load_settings(environ={}, folder=tmp_path).settings == Settings()
+
+
+def test_every_setting_can_be_set_in_the_environment(tmp_path):
+    samples = {
+        str: ("cpu", "cpu"),
+        str | None: ("m", "m"),
+        int: ("7", 7),
+        int | None: ("8", 8),
+        float: ("1.5", 1.5),
+        bool: ("true", True),
+        Path: ("/x", Path("/x")),
+        tuple[str, ...]: ("a, b", ("a", "b")),
+    }
+    special = {"dtype": ("float16", "float16"), "server.max_body_bytes": ("4096", 4096)}
+    for key, declared in declared_settings().items():
+        text, value = special.get(key, samples[declared.type])
+        name = "RAGSERVE_" + key.upper().replace(".", "_")
+        loaded = load_settings(environ={name: text}, folder=tmp_path)
+        assert value_of(loaded.settings, key) == value
+        assert loaded.origins[key] == name
+
+
+def test_a_table_of_the_file_sets_the_server(tmp_path):
+    (tmp_path / "ragserve.toml").write_text(
+        '[server]\nport = 9000\nallowed_hosts = ["a.example", "b.example"]\n'
+    )
+    server = load_settings(environ={}, folder=tmp_path).settings.server
+    assert (server.port, server.allowed_hosts) == (9000, ("a.example", "b.example"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "environ", "toml", "said"),
+    [
+        ({}, {"RAGSERVE_EMBEDER": "x"}, "", "Did you mean RAGSERVE_EMBEDDER?"),
+        ({}, {}, "embeder = 'x'", "Did you mean embedder?"),
+        ({}, {}, "[server]\nprot = 1", "Did you mean server.port?"),
+        ({}, {}, "[sever]\nport = 1", "Did you mean server.port?"),
+        ({"generatr": "x"}, {}, "", "Did you mean generator?"),
+        ({}, {}, "zzzzzz = 1", "Run `ragserve config`"),
+    ],
+)
+def test_an_unknown_key_is_an_error_that_suggests_the_right_one(tmp_path, flags, environ, toml, said):
+    (tmp_path / "ragserve.toml").write_text(toml)
+    with pytest.raises(UnknownSetting) as caught:
+        load_settings(flags=flags, environ=environ, folder=tmp_path)
+    assert said in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("environ", "toml", "said"),
+    [
+        ({"RAGSERVE_K": "five"}, "", "RAGSERVE_K must be a whole number, not 'five'."),
+        ({"RAGSERVE_K": "0"}, "", "k must be at least 1, not 0."),
+        ({"RAGSERVE_PRUNE": "perhaps"}, "", "RAGSERVE_PRUNE must be true or false, not 'perhaps'."),
+        ({"RAGSERVE_DEVICE": "tpu"}, "", "device is 'tpu', no device."),
+        ({"RAGSERVE_DTYPE": "int3"}, "", "dtype is 'int3', no number format."),
+        ({"RAGSERVE_SERVER_PORT": "65536"}, "", "server.port must be at most 65535, not 65536."),
+        ({"RAGSERVE_SERVER_DRAIN_SECONDS": "nan"}, "", "server.drain_seconds must be at least 0, not nan."),
+        ({}, 'k = "5"', "k must be a whole number, not '5'."),
+        ({}, "k = true", "k must be a whole number, not True."),
+        ({}, "k = 1.5", "k must be a whole number, not 1.5."),
+        ({}, "index = 3", "index must be a path, not 3."),
+        ({}, "[server]\nallowed_hosts = [1]", "server.allowed_hosts"),
+        ({}, "k = ", "is not valid TOML"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_an_error_in_one_sentence(tmp_path, environ, toml, said):
+    (tmp_path / "ragserve.toml").write_text(toml)
+    with pytest.raises(InvalidSetting) as caught:
+        load_settings(environ=environ, folder=tmp_path)
+    assert said in caught.value.message
+    assert caught.value.hint
+
+
+def test_a_file_that_is_not_text_is_an_error(tmp_path):
+    (tmp_path / "ragserve.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InvalidSetting, match="cannot be read"):
+        load_settings(environ={}, folder=tmp_path)
+
+
+def test_what_kubernetes_sets_for_a_service_of_our_name_is_not_a_setting(tmp_path):
+    environ = {
+        "RAGSERVE_PORT": "tcp://10.0.0.1:8000",
+        "RAGSERVE_PORT_8000_TCP_ADDR": "10.0.0.1",
+        "RAGSERVE_SERVICE_HOST": "10.0.0.1",
+        "RAGSERVE_SERVICE_PORT": "8000",
+        "RAGSERVE_SERVICE_PORT_HTTP": "8000",
+    }
+    assert load_settings(environ=environ, folder=tmp_path).settings == Settings()
+
+
+def test_an_empty_variable_is_one_that_was_not_set(tmp_path):
+    assert load_settings(environ={"RAGSERVE_EMBEDDER": ""}, folder=tmp_path).settings.embedder is None
+
+
+def test_settings_are_checked_however_they_are_made():
+    with pytest.raises(InvalidSetting, match=r"k must be at least 1"):
+        Settings(k=0)
+    with pytest.raises(InvalidSetting, match=r"server.port must be a whole number"):
+        ServerSettings(port="8000")  # type: ignore[arg-type]
+    with pytest.raises(FrozenInstanceError):
+        Settings().k = 3  # type: ignore[misc]
+
+
+def test_load_heeds_the_working_directory(tmp_path, monkeypatch):
+    (tmp_path / "ragserve.toml").write_text("k = 3")
+    monkeypatch.chdir(tmp_path)
+    assert Settings.load().k == 3
+    assert Settings.load(k=4).k == 4
