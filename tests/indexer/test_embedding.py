@@ -73,7 +73,7 @@ def plain_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny(tiny_model: Path) -> SentenceTransformerEmbedder:
-    return SentenceTransformerEmbedder(str(tiny_model), device="cpu")
+    return SentenceTransformerEmbedder(str(tiny_model), device="cpu", dtype="float32")
 
 
 @pytest.fixture(scope="session")
@@ -150,7 +150,7 @@ def test_a_bert_of_any_shape_and_form_gives_the_librarys_vectors(
     save_file({prefix + name: tensor for name, tensor in tensors.items()}, model / "model.safetensors")
     config = json.loads((model / "1_Pooling/config.json").read_text())
     (model / "1_Pooling/config.json").write_text(json.dumps({**config, "pooling_mode": mode}))
-    embedder = SentenceTransformerEmbedder(str(model), device="cpu")
+    embedder = SentenceTransformerEmbedder(str(model), device="cpu", dtype="float32")
     assert bert_shape(embedder.description) is not None
     expected = embedder._library.get().encode_query(TEXTS, normalize_embeddings=True)
     np.testing.assert_allclose(embedder.embed_queries(TEXTS), expected, atol=1e-5)
