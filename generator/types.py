@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypedDict
 
@@ -13,6 +14,8 @@ FinishReason = Literal["stop", "length"]
 Passage = tuple[str, str]
 """(id, text): all the generator knows of a document."""
 
+MAX_TOP_LOGPROBS = 20
+
 
 class SamplingOverrides(TypedDict, total=False):
     """The fields of `SamplingOptions` as keyword arguments."""
@@ -22,11 +25,15 @@ class SamplingOverrides(TypedDict, total=False):
     top_p: float | None
     min_p: float | None
     repetition_penalty: float
+    presence_penalty: float
+    frequency_penalty: float
+    logit_bias: Mapping[int, float] | tuple[tuple[int, float], ...]
     seed: int | None
     stop: str | tuple[str, ...] | list[str]
     max_new_tokens: int
     ignore_eos: bool
     logprobs: bool
+    top_logprobs: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +45,15 @@ class SamplingOptions:
     top_p: float | None = None
     min_p: float | None = None
     repetition_penalty: float = 1.0  # above 1 discourages tokens that the prompt or the output already has
+    presence_penalty: float = 0.0  # subtracted from the score of every token that the output already has,
+    frequency_penalty: float = 0.0  # and this as often as the output has it
+    logit_bias: tuple[tuple[int, float], ...] = ()  # (token id, added to its score)
     seed: int | None = None
     stop: tuple[str, ...] = ()  # generation ends before the first of these texts
     max_new_tokens: int = 256
     ignore_eos: bool = False
     logprobs: bool = False
+    top_logprobs: int = 0  # with logprobs: that many of the most likely tokens at each step, at most 20
 
     def __post_init__(self) -> None:
         _require(
@@ -63,6 +74,18 @@ class SamplingOptions:
             self,
             "above 0",
         )
+        for name in ("presence_penalty", "frequency_penalty"):
+            _require(_in_range(getattr(self, name), -2, 2), name, self, "from -2 to 2")
+        _require(
+            _is_logit_bias(self.logit_bias), "logit_bias", self, "distinct token ids with finite numbers"
+        )
+        _require(
+            _is_int(self.top_logprobs) and 0 <= self.top_logprobs <= MAX_TOP_LOGPROBS,
+            "top_logprobs",
+            self,
+            f"from 0 to {MAX_TOP_LOGPROBS}",
+        )
+        _require(self.logprobs or not self.top_logprobs, "top_logprobs", self, "0 unless logprobs is set")
         seed_fits = self.seed is None or (_is_int(self.seed) and 0 <= self.seed < 2**63)
         _require(seed_fits, "seed", self, "a whole number from 0 to 2**63 - 1")
         _require(
@@ -79,10 +102,14 @@ class SamplingOptions:
 
 
 class TokenLogprob(NamedTuple):
-    """Log probability that the model itself gave a generated token, before penalty and temperature."""
+    """Log probability that the model itself gave a token, before penalties and temperature.
+
+    `top` holds the most likely tokens of the same step, best first, where top_logprobs asked for them.
+    """
 
     token_id: int
     logprob: float
+    top: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,11 +163,24 @@ class GroundedAnswer:
     spans: tuple[AnswerSpan, ...]
     passage_ids: tuple[str, ...]  # the passages that `text` cites, in order of first citation
     usage: Usage
+    draft: str = ""  # the few words found, of a passage, also where they fell short of an answer; if any
 
 
 def _require(holds: bool, name: str, options: SamplingOptions, expected: str) -> None:
     if not holds:
         raise InvalidSampling(f"{name} is {getattr(options, name)!r}, but must be {expected}.")
+
+
+def _is_logit_bias(value: object) -> bool:
+    """Whether `value` is a tuple of (token id, finite number) with no token twice."""
+    if not isinstance(value, tuple) or not all(isinstance(pair, tuple) and len(pair) == 2 for pair in value):
+        return False
+    tokens = [token for token, _ in value]
+    return (
+        all(_is_int(token) and token >= 0 for token in tokens)
+        and len(set(tokens)) == len(tokens)
+        and all(_in_range(bias, -math.inf, math.inf) for _, bias in value)
+    )
 
 
 def _is_int(value: object) -> bool:

@@ -90,6 +90,7 @@ class Answerer:
             usage=grounded.usage,
             timings=clock.timings(),
             num_dropped_citations=num_dropped,
+            draft=grounded.draft,
         )
 
 

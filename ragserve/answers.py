@@ -60,6 +60,7 @@ class Answer:
     usage: Usage
     timings: Mapping[str, float]  # seconds: retrieval, queue, load, first_token, generation, total
     num_dropped_citations: int = 0
+    draft: str = ""  # the few words behind the text, also where they were too doubtful to be given; if any
 
     @property
     def hits(self) -> tuple[Hit, ...]:

@@ -111,10 +111,13 @@ class Reader:
         threshold = calibration.threshold if threshold is None else threshold
         best = ranking.drafts[0] if ranking.drafts else None
         confidence = calibration.probability(best.margin, best.mean_log_prob) if best is not None else 0.0
-        if best is None or confidence < threshold:
+        if best is None:
             return GroundedAnswer(UNSUPPORTED, False, confidence, (), (), ranking.usage)
         passage_id, text = passages[best.passage]
         start, end = ranking.characters(best)
+        draft = text[start:end]
+        if confidence < threshold:
+            return GroundedAnswer(UNSUPPORTED, False, confidence, (), (), ranking.usage, draft)
         wording = word_answer(question, text, start, end, rank=best.passage + 1)
         return GroundedAnswer(
             text=wording.text,
@@ -123,6 +126,7 @@ class Reader:
             spans=tuple(AnswerSpan(passage_id, *evidence) for evidence in wording.evidence),
             passage_ids=(passage_id,),
             usage=ranking.usage,
+            draft=draft,
         )
 
     def answer_stream(

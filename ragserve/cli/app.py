@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ragserve.cli import care, configure, ingest, query, search, serve, train
+from ragserve.cli import care, configure, evaluate, ingest, query, search, serve, train
 from ragserve.cli.exits import ending_with_its_reader
 
 app = typer.Typer(
@@ -47,5 +47,6 @@ for _name, _command in {
     "doctor": care.doctor,
     "config": configure.config,
     "train": train.train,
+    "eval": evaluate.evaluate,
 }.items():
     app.command(_name)(ending_with_its_reader(_command))

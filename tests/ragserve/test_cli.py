@@ -345,7 +345,9 @@ def test_everything_fits_into_80_columns(filled, corpus):
 def test_every_command_explains_itself_in_80_columns(ragserve):
     overview = ragserve("--help")
     names = [line.split()[0] for line in overview.out.partition("Commands:\n")[2].splitlines()]
-    assert names == ["ingest", "query", "search", "serve", "stats", "verify", "doctor", "config", "train"]
+    assert names == [
+        *("ingest", "query", "search", "serve", "stats", "verify", "doctor", "config", "train", "eval")
+    ]
     for name in names:
         found = ragserve(name, "--help")
         assert found.code == 0

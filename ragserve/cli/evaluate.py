@@ -1,0 +1,191 @@
+"""`ragserve eval`: how good the answers are, with intervals; and whether a change made them better."""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ragserve.cli import options as flags
+from ragserve.cli import output
+from ragserve.cli.exits import SOME_WORK_FAILED, stop
+from ragserve.cli.session import open_pipeline, settings_from
+from ragserve.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from ragserve.evaluation.outcomes import Outcome
+    from ragserve.evaluation.records import EvalQuestion
+    from ragserve.evaluation.run import Subject
+    from ragserve.evaluation.saved import Run
+    from ragserve.settings import Settings
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+def evaluate(
+    questions: Annotated[
+        Path | None, typer.Argument(metavar="QUESTIONS.jsonl", help="Questions with what is known of them.")
+    ] = None,
+    index: flags.IndexFlag = None,
+    k: flags.KFlag = None,
+    passages: Annotated[
+        bool, typer.Option("--passages", help="Read each question's own passages, without an index.")
+    ] = False,
+    retrieval_only: Annotated[
+        bool, typer.Option("--retrieval-only", help="Only search; load no answering model.")
+    ] = False,
+    sample: Annotated[
+        int | None, typer.Option("--sample", metavar="N", min=1, help="Only N questions, always the same.")
+    ] = None,
+    save: Annotated[
+        Path | None, typer.Option("--output", metavar="FILE", help="Keep the run, question by question.")
+    ] = None,
+    compare: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option("--compare", metavar="A.json B.json", help="Compare two runs that --output kept."),
+    ] = None,
+    generator: flags.GeneratorFlag = None,
+    adapter: flags.AdapterFlag = None,
+    embedder: flags.EmbedderFlag = None,
+    device: flags.DeviceFlag = None,
+    dtype: flags.DtypeFlag = None,
+    as_json: flags.JsonFlag = False,
+    debug: flags.DebugFlag = False,
+) -> None:
+    """Measure retrieval, answers, refusals, citations and speed on questions.
+
+    Which fields a line may have, and what each figure counts: docs/evaluation.md. Every figure has a 95%
+    bootstrap interval. The exit code is 1 when a question ended in an error.
+    """
+    if (questions is None) == (compare is None):
+        raise InvalidRequest(
+            "Either questions or two runs to compare are needed.", hint="See ragserve eval --help."
+        )
+    if compare is not None:
+        _compare(*compare, as_json=as_json)
+        return
+    if passages and (retrieval_only or index is not None):
+        raise InvalidRequest(
+            "--passages reads no index.", hint="Leave out --index and --retrieval-only, or --passages."
+        )
+    assert questions is not None
+    settings = settings_from(
+        index=index,
+        k=k,
+        generator=generator,
+        adapter=adapter,
+        embedder=embedder,
+        device=device,
+        dtype=dtype,
+    )
+    asked = _read(questions, sample=sample, with_passages=passages)
+    with _subject(settings, passages=passages, retrieval_only=retrieval_only) as subject:
+        outcomes = tuple(_with_progress(subject, asked))
+    mode = "passages" if passages else "retrieval" if retrieval_only else "index"
+    run = _run(outcomes, questions, settings, mode=mode)
+    if save is not None:
+        from ragserve.evaluation.saved import save_run
+
+        save_run(save, run)
+    _print(run, as_json=as_json)
+    if run.num_failed:
+        stop(SOME_WORK_FAILED)
+
+
+def _read(path: Path, *, sample: int | None, with_passages: bool) -> list[EvalQuestion]:
+    from ragserve.evaluation.records import read_questions
+    from ragserve.evaluation.run import NoOwnPassages
+
+    asked = read_questions(path)
+    lacking = next((question for question in asked if with_passages and not question.passages), None)
+    if lacking is not None:
+        raise NoOwnPassages(
+            f"The question {lacking.id!r} has no passage of its own.", hint="Leave out --passages."
+        )
+    return asked if sample is None or sample >= len(asked) else random.Random(0).sample(asked, sample)
+
+
+@contextmanager
+def _subject(settings: Settings, *, passages: bool, retrieval_only: bool) -> Iterator[Subject]:
+    from ragserve import parts
+    from ragserve.evaluation.run import OverIndex, OverOwnPassages
+
+    if passages:
+        limit = settings.max_new_tokens
+        yield OverOwnPassages(lambda: parts.open_generator(settings), max_new_tokens=limit)
+        return
+    with open_pipeline(settings) as pipeline:
+        if not retrieval_only:
+            pipeline.warm_up()
+        yield OverIndex(pipeline, retrieval_only=retrieval_only)
+
+
+def _with_progress(subject: Subject, asked: Sequence[EvalQuestion]) -> Iterator[Outcome]:
+    """The outcomes, and on stderr every ten seconds how many there are."""
+    from ragserve.evaluation.run import evaluate as outcomes_of
+
+    last = time.monotonic()
+    for number, outcome in enumerate(outcomes_of(asked, subject), start=1):
+        yield outcome
+        if time.monotonic() - last >= _SECONDS_BETWEEN_LINES:
+            last = time.monotonic()
+            output.note(f"{number:,}/{len(asked):,} questions")
+
+
+def _run(outcomes: tuple[Outcome, ...], questions: Path, settings: Settings, *, mode: str) -> Run:
+    from ragserve.evaluation.saved import Run, file_sha256
+
+    about = {
+        "questions": questions.name,
+        "questions_sha256": file_sha256(questions),
+        "mode": mode,
+        "k": settings.k,
+        "generator": settings.generator,
+        "adapter": settings.adapter,
+        "embedder": settings.embedder,
+        "device": settings.device,
+        "dtype": settings.dtype,
+        "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    return Run(outcomes, settings.k, about)
+
+
+def _print(run: Run, *, as_json: bool) -> None:
+    from ragserve.evaluation import report
+    from ragserve.evaluation.saved import figures_to_dict
+
+    measured = run.measure()
+    errors = {outcome.id: outcome.error for outcome in run.outcomes if outcome.error}
+    if as_json:
+        output.print_json(
+            {
+                "questions": len(run.outcomes),
+                "failed": errors,
+                "figures": figures_to_dict(measured),
+                "about": run.about,
+            }
+        )
+        return
+    if measured:
+        output.print_text(report.table(measured))
+    else:
+        output.print_text("Nothing is known of these questions, so there is nothing to measure.")
+    for identity, error in errors.items():
+        output.print_text(output.fill(f"{identity}: {error}", first="! ", width=output.width(sys.stdout)))
+
+
+def _compare(before: Path, after: Path, *, as_json: bool) -> None:
+    from ragserve.evaluation import report
+    from ragserve.evaluation.saved import compare_runs, comparison_to_dict, load_run
+
+    comparison = compare_runs(load_run(before), load_run(after))
+    if as_json:
+        output.print_json(comparison_to_dict(comparison))
+    else:
+        output.print_text(report.comparison_table(comparison))
