@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
@@ -219,6 +219,8 @@ def _options(options: SamplingOptions | None, overrides: SamplingOverrides) -> S
     fields = dict(overrides)
     if isinstance(stop := fields.get("stop"), str | list):
         fields["stop"] = (stop,) if isinstance(stop, str) else tuple(stop)
+    if isinstance(bias := fields.get("logit_bias"), Mapping):
+        fields["logit_bias"] = tuple(bias.items())
     return replace(options or SamplingOptions(), **fields)
 
 
@@ -250,6 +252,7 @@ def _completion(
         finish_reason=reason,
         num_prompt_tokens=num_prompt_tokens,
         logprobs=logprobs if options.logprobs else None,
+        top_logprobs=tuple(token.top_logprobs for token in tokens) if options.top_logprobs else None,
     )
 
 

@@ -143,6 +143,12 @@ class NonFiniteLogits(GeneratorError):
     code = "non-finite-logits"
 
 
+class NoTokenAllowed(GeneratorError):
+    """A constraint that leaves no token to go on with."""
+
+    code = "no-token-allowed"
+
+
 class UnsupportedOperation(GeneratorError):
     """Something this generator cannot do by its nature."""
 

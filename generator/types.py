@@ -102,14 +102,10 @@ class SamplingOptions:
 
 
 class TokenLogprob(NamedTuple):
-    """Log probability that the model itself gave a token, before penalties and temperature.
-
-    `top` holds the most likely tokens of the same step, best first, where top_logprobs asked for them.
-    """
+    """Log probability that the model itself gave a token, before penalties and temperature."""
 
     token_id: int
     logprob: float
-    top: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +113,7 @@ class Completion:
     """What one prompt turned into. `finish_reason` is "stop" (end token or stop text) or "length".
 
     `token_ids` are all generated tokens, the end token included; `text` ends before a stop text.
+    `top_logprobs` has the most likely tokens of every step, best first.
     """
 
     text: str
@@ -124,6 +121,7 @@ class Completion:
     finish_reason: FinishReason
     num_prompt_tokens: int
     logprobs: tuple[TokenLogprob, ...] | None = None
+    top_logprobs: tuple[tuple[TokenLogprob, ...], ...] | None = None
 
 
 class TokenEvent(NamedTuple):

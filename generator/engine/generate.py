@@ -8,11 +8,11 @@ from typing import NamedTuple
 import torch
 
 from generator.cache.kv_cache import KVCache
-from generator.engine.sampling import Sampler
+from generator.engine.sampling import SampledToken, Sampler
 from generator.errors import InvalidPrompt, PromptTooLong
 from generator.model.config import ModelConfig
 from generator.model.transformer import Transformer
-from generator.types import FinishReason, SamplingOptions
+from generator.types import FinishReason, SamplingOptions, TokenLogprob
 
 PREFILL_TOKENS = 2048  # prompt tokens of a row in one forward pass; bounds the memory of activations
 
@@ -23,6 +23,7 @@ class NextToken(NamedTuple):
     index: int  # of the prompt
     token_id: int
     logprob: float | None
+    top_logprobs: tuple[TokenLogprob, ...]
     finish_reason: FinishReason | None
 
 
@@ -53,7 +54,7 @@ class BatchGeneration:
         self._rows = list(range(len(prompts)))  # the prompt of each cache row
         self._active = set(self._rows)
         self._cache: KVCache | None = None
-        self._sampler = Sampler(options, prompts, vocab_size=model.config.vocab_size, device=model.device)
+        self._sampler = Sampler(options, prompts, vocab_size=model.config.vocab_size)
         self._last: list[int] = []  # the newest token of each cache row
 
     @property
@@ -77,10 +78,11 @@ class BatchGeneration:
             token_ids = torch.tensor(self._last, device=self._model.device)[:, None]
             hidden = self._model(token_ids, cache=self._cache)[:, 0]
         sampled = self._sampler.sample(self._model.project(hidden))
-        self._last = sampled.token_ids
-        steps = zip(self._rows, sampled.token_ids, sampled.logprobs, strict=True)
+        self._last = [token.token_id for token in sampled]
         return [
-            self._record(index, token, logprob) for index, token, logprob in steps if index in self._active
+            self._record(index, token)
+            for index, token in zip(self._rows, sampled, strict=True)
+            if index in self._active
         ]
 
     def _prefill(self) -> tuple[KVCache, torch.Tensor]:
@@ -113,16 +115,16 @@ class BatchGeneration:
         self._rows = [self._rows[row] for row in kept]
         self._last = [self._last[row] for row in kept]
 
-    def _record(self, index: int, token_id: int, logprob: float | None) -> NextToken:
+    def _record(self, index: int, token: SampledToken) -> NextToken:
         self._remaining[index] -= 1
         reason: FinishReason | None = None
-        if token_id in self._eos_token_ids and not self._options[index].ignore_eos:
+        if token.token_id in self._eos_token_ids and not self._options[index].ignore_eos:
             reason = "stop"
         elif self._remaining[index] == 0:
             reason = "length"
         if reason is not None:
             self.stop(index)
-        return NextToken(index, token_id, logprob, reason)
+        return NextToken(index, *token, finish_reason=reason)
 
 
 def generate_with_cache(

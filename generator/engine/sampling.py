@@ -1,152 +1,230 @@
-"""Choosing the next token of each row of a batch, each row by its own options and its own random stream."""
+"""The next tokens of a batch, each by its own rules, all at once.
+
+Per row, in this order: penalties (repetition, then frequency and presence), bias, constraint, temperature,
+top-k, top-p, min-p, and a draw by one uniform number of the row's own. No number of a row depends on the
+other rows, so neither do its tokens.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
-from generator.errors import NonFiniteLogits
-from generator.types import SamplingOptions
+from generator.engine.sampling_state import SamplingState
+from generator.errors import GeneratorError, NonFiniteLogits, NoTokenAllowed
+from generator.types import SamplingOptions, TokenLogprob
+
+NUCLEUS_PREFIX = 1024  # most likely tokens that are sorted before all of them are
 
 
-class Sampled(NamedTuple):
-    """The chosen token of each row, with the model's log probability for it where a row asked for one."""
+class SampledToken(NamedTuple):
+    """A row's token, with the model's own log probabilities where the row asked for them."""
 
-    token_ids: list[int]
-    logprobs: list[float | None]
+    token_id: int
+    logprob: float | None = None
+    top_logprobs: tuple[TokenLogprob, ...] = ()  # the most likely tokens, best first
 
 
-class _Draw(NamedTuple):
-    """Rows that draw from equally many candidates: `width` by descending score, or None for all, unsorted.
+def sample(
+    logits: torch.Tensor, states: Sequence[SamplingState], *, ahead: Sequence[int] | None = None
+) -> list[SampledToken | GeneratorError]:
+    """The next token of each row of `logits` (B, V); a row that has none gives its error instead.
 
-    Grouping by width keeps a row's tokens from depending on what its neighbours ask for, ties included.
+    Nothing is accepted: the caller does that. `ahead` says how many tokens after its state's next one a row
+    stands, which lets several rows verify one sequence's draft (not where `depends_on_history`).
     """
-
-    width: int | None
-    rows: list[int]
-    temperature: torch.Tensor  # (rows, 1), as all that follow
-    top_p: torch.Tensor
-    min_p: torch.Tensor
+    logits = logits.float()
+    scores = _constrain(_add_bias(_penalise(logits, states), states), states)
+    best, chosen = scores.max(dim=-1)
+    finite = torch.isfinite(best).tolist()  # NaN and infinity win every maximum
+    ahead = ahead or [0] * len(states)
+    draws = [row for row, state in enumerate(states) if finite[row] and not state.options.greedy]
+    if draws:
+        # Subtracting the maximum keeps tiny temperatures from overflowing.
+        chosen[draws] = _draw(
+            scores[draws] - best[draws, None],
+            [states[row].options for row in draws],
+            [states[row].uniform(ahead[row]) for row in draws],
+        )
+    tokens = _with_logprobs(logits, chosen, [state.options for state in states])
+    return [
+        token if fine else _failure(score)
+        for token, fine, score in zip(tokens, finite, best.tolist(), strict=True)
+    ]
 
 
 class Sampler:
-    """Penalty, temperature, top-k, top-p, min-p, draw: in this order, for all rows at once.
-
-    A draw takes one uniform number from the row's own generator, on the CPU, so a row's tokens depend neither
-    on its neighbours nor on the device.
-    """
+    """`sample` for a fixed batch whose rows all stay until `keep` drops some."""
 
     def __init__(
-        self,
-        options: Sequence[SamplingOptions],
-        prompts: Sequence[Sequence[int]],
-        *,
-        vocab_size: int,
-        device: torch.device,
+        self, options: Sequence[SamplingOptions], prompts: Sequence[Sequence[int]], *, vocab_size: int
     ) -> None:
-        self._options = list(options)
-        self._vocab_size = vocab_size
-        self._device = device
-        self._streams = [_random_stream(row.seed) for row in options]
-        self._seen: torch.Tensor | None = None  # (B, V), tokens that the penalty applies to
-        if any(row.repetition_penalty != 1 for row in options):
-            self._seen = torch.zeros(len(prompts), vocab_size, dtype=torch.bool, device=device)
-            for row, prompt in enumerate(prompts):
-                self._seen[row, torch.tensor(prompt, device=device)] = True
-        self._arrange()
+        self._states = [
+            SamplingState(row, prompt, vocab_size=vocab_size)
+            for row, prompt in zip(options, prompts, strict=True)
+        ]
 
     def keep(self, rows: Sequence[int]) -> None:
         """Drop all rows but these."""
-        self._options = [self._options[row] for row in rows]
-        self._streams = [self._streams[row] for row in rows]
-        if self._seen is not None:
-            self._seen = self._seen[torch.tensor(rows, device=self._device)]
-        self._arrange()
+        self._states = [self._states[row] for row in rows]
 
-    def sample(self, logits: torch.Tensor) -> Sampled:
-        """The next tokens for `logits` (B, V)."""
-        logits = logits.float()
-        scores = logits if self._seen is None else self._penalised(logits, self._seen)
-        best, chosen = scores.max(dim=-1)
-        if not torch.isfinite(best).all():  # NaN and infinity win every maximum
-            raise NonFiniteLogits(
-                "The model's scores are not finite.",
-                hint="Its weights may be damaged, or the dtype too narrow: try float32 or bfloat16.",
-            )
-        for draw in self._draws:
-            # Subtracting the maximum keeps tiny temperatures from overflowing.
-            chosen[draw.rows] = self._draw(draw, scores[draw.rows] - best[draw.rows, None])
-        if self._seen is not None:
-            self._seen.scatter_(1, chosen[:, None], True)
-        return Sampled(chosen.tolist(), self._logprobs(logits, chosen))
+    def sample(self, logits: torch.Tensor) -> list[SampledToken]:
+        """The next tokens for `logits` (B, V); the first row's error is raised."""
+        tokens: list[SampledToken] = []
+        for token, state in zip(sample(logits, self._states), self._states, strict=True):
+            if isinstance(token, GeneratorError):
+                raise token
+            state.accept(token.token_id)
+            tokens.append(token)
+        return tokens
 
-    def _arrange(self) -> None:
-        """Put the rows' options into columns."""
-        self._penalty = self._column([row.repetition_penalty for row in self._options])
-        by_width: dict[int | None, list[int]] = {}
-        for row, options in enumerate(self._options):
-            if not options.greedy:
-                by_width.setdefault(self._width(options), []).append(row)
-        self._draws = [self._group(width, rows) for width, rows in by_width.items()]
 
-    def _width(self, options: SamplingOptions) -> int | None:
-        if options.top_k is None and options.top_p is None and options.min_p is None:
-            return None
-        return min(options.top_k or self._vocab_size, self._vocab_size)
+def _penalise(logits: torch.Tensor, states: Sequence[SamplingState]) -> torch.Tensor:
+    """Weaken tokens that a row has already.
 
-    def _group(self, width: int | None, rows: list[int]) -> _Draw:
-        options = [self._options[row] for row in rows]
-        return _Draw(
-            width,
-            rows,
-            temperature=self._column([row.temperature for row in options]),
-            top_p=self._column([row.top_p or 1.0 for row in options]),
-            min_p=self._column([row.min_p or 0.0 for row in options]),
+    Repetition divides or multiplies the scores of what prompt or output has (CTRL, arXiv 1909.05858);
+    frequency and presence subtract from those of the output alone, as OpenAI defines them.
+    """
+    rows = [(row, state.options, state.seen) for row, state in enumerate(states) if state.seen is not None]
+    if not rows:
+        return logits
+    sizes = [len(seen.token_ids) for _, _, seen in rows]
+
+    def spread(value: Callable[[SamplingOptions], float]) -> torch.Tensor:
+        """An option of each row, once for each of its seen tokens."""
+        return _from_numpy(
+            np.repeat(np.array([value(options) for _, options, _ in rows], np.float32), sizes), logits.device
         )
 
-    def _column(self, values: Sequence[float]) -> torch.Tensor:
-        return torch.tensor(values, device=self._device, dtype=torch.float32)[:, None]
-
-    def _penalised(self, logits: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
-        """Weaken tokens that the row has already (CTRL, arXiv 1909.05858)."""
-        weakened = torch.where(logits > 0, logits / self._penalty, logits * self._penalty)
-        return torch.where(seen, weakened, logits)
-
-    def _draw(self, draw: _Draw, scores: torch.Tensor) -> torch.Tensor:
-        """One token (rows,) from scores (rows, V) by inverting the cumulative distribution."""
-        probabilities = (scores / draw.temperature).softmax(dim=-1)
-        order = None
-        if draw.width is not None:
-            probabilities, order = probabilities.topk(draw.width, dim=-1)
-            probabilities = _nucleus(probabilities, draw.top_p, draw.min_p)
-        cumulative = probabilities.cumsum(dim=-1, dtype=torch.float64)
-        uniform = torch.stack([torch.rand((), generator=self._streams[row]) for row in draw.rows])
-        target = uniform.to(self._device, torch.float64)[:, None] * cumulative[:, -1:]
-        # right=True never lands on a token of probability zero.
-        drawn = torch.searchsorted(cumulative, target, right=True).clamp(max=cumulative.shape[1] - 1)
-        return (drawn if order is None else order.gather(1, drawn))[:, 0]
-
-    def _logprobs(self, logits: torch.Tensor, chosen: torch.Tensor) -> list[float | None]:
-        if not any(row.logprobs for row in self._options):
-            return [None] * len(self._options)
-        values = logits.log_softmax(dim=-1).gather(1, chosen[:, None])[:, 0].tolist()
-        return [value if row.logprobs else None for value, row in zip(values, self._options, strict=True)]
+    row = _from_numpy(np.repeat(np.array([row for row, _, _ in rows]), sizes), logits.device)
+    token = _from_numpy(np.concatenate([seen.token_ids for _, _, seen in rows]), logits.device)
+    count = _from_numpy(np.concatenate([seen.counts for _, _, seen in rows]), logits.device)
+    repetition = spread(lambda options: options.repetition_penalty)
+    values = logits[row, token]
+    values = torch.where(values > 0, values / repetition, values * repetition)
+    values = values - spread(lambda options: options.frequency_penalty) * count
+    values = values - spread(lambda options: options.presence_penalty) * (count > 0)
+    return logits.index_put((row, token), values)
 
 
-def _nucleus(probabilities: torch.Tensor, top_p: torch.Tensor, min_p: torch.Tensor) -> torch.Tensor:
-    """Zero what top-p and min-p exclude from descending (rows, K); the first always stays."""
-    cumulative = probabilities.cumsum(dim=-1, dtype=torch.float64)
-    mass_before = cumulative - probabilities
-    inside = (mass_before < top_p * cumulative[:, -1:]) | (top_p >= 1)
-    return probabilities * (inside & (probabilities >= min_p * probabilities[:, :1]))
+def _add_bias(scores: torch.Tensor, states: Sequence[SamplingState]) -> torch.Tensor:
+    entries = [
+        (row, token, bias) for row, state in enumerate(states) for token, bias in state.options.logit_bias
+    ]
+    if not entries:
+        return scores
+    rows, tokens, biases = zip(*entries, strict=True)
+    index = (torch.tensor(rows, device=scores.device), torch.tensor(tokens, device=scores.device))
+    return scores.index_put(index, scores[index] + torch.tensor(biases, device=scores.device))
 
 
-def _random_stream(seed: int | None) -> torch.Generator:
-    stream = torch.Generator(device="cpu")
-    if seed is None:
-        stream.seed()
-    else:
-        stream.manual_seed(seed)
-    return stream
+def _constrain(scores: torch.Tensor, states: Sequence[SamplingState]) -> torch.Tensor:
+    """Minus infinity for what a row's constraint does not allow."""
+    allowed = {
+        row: mask
+        for row, state in enumerate(states)
+        if state.constraint is not None and (mask := state.constraint.allowed_tokens()) is not None
+    }
+    if not allowed:
+        return scores
+    permitted = torch.zeros(len(allowed), scores.shape[1], dtype=torch.bool, device=scores.device)
+    for index, mask in enumerate(allowed.values()):
+        permitted[index, : len(mask)] = mask[: scores.shape[1]].to(scores.device)
+    rows = torch.tensor(list(allowed), device=scores.device)
+    return scores.index_copy(0, rows, scores[rows].masked_fill(~permitted, -torch.inf))
+
+
+def _draw(
+    scores: torch.Tensor, options: Sequence[SamplingOptions], uniforms: Sequence[float]
+) -> torch.Tensor:
+    """One token (rows,) from scores (rows, V) of at most 0."""
+
+    def column(values: Iterable[float], dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        return torch.tensor(list(values), device=scores.device, dtype=dtype)[:, None]
+
+    probabilities = (scores / column(row.temperature for row in options)).softmax(dim=-1)
+    top_p = column((row.top_p or 1.0 for row in options), torch.float64)
+    min_p = column(row.min_p or 0.0 for row in options)
+    uniform = column(uniforms, torch.float64)
+    drawn = torch.empty(len(options), dtype=torch.long, device=scores.device)
+    # Rows are grouped by how many candidates they sort, so that ties fall as they would alone.
+    groups: dict[tuple[int | None, bool], list[int]] = {}
+    for row, width in enumerate(_widths(probabilities, options, top_p)):
+        groups.setdefault((width, options[row].top_k is not None), []).append(row)
+    for (width, is_top_k), rows in groups.items():
+        group, order = probabilities[rows], None
+        if width is not None:
+            best, order = group.topk(width, dim=-1)
+            # top-p is a share of what top-k left, or of everything.
+            whole = (best if is_top_k else group).sum(dim=-1, keepdim=True, dtype=torch.float64)
+            mass_before = best.cumsum(dim=-1, dtype=torch.float64) - best
+            group = best * ((mass_before < top_p[rows] * whole) | (top_p[rows] >= 1))
+        group = group * (group >= min_p[rows] * group.amax(dim=-1, keepdim=True))
+        picked = _invert(group, uniform[rows])
+        drawn[rows] = (picked if order is None else order.gather(1, picked))[:, 0]
+    return drawn
+
+
+def _widths(
+    probabilities: torch.Tensor, options: Sequence[SamplingOptions], top_p: torch.Tensor
+) -> list[int | None]:
+    """How many of a row's most likely tokens must be sorted: None for none, since nothing is cut by rank."""
+    vocab_size = probabilities.shape[1]
+    widths: list[int | None] = [
+        min(row.top_k, vocab_size) if row.top_k else None if (row.top_p or 1.0) >= 1 else vocab_size
+        for row in options
+    ]
+    nuclei = [row for row, width in enumerate(widths) if width == vocab_size and not options[row].top_k]
+    if nuclei and vocab_size > NUCLEUS_PREFIX:
+        prefix = probabilities[nuclei].topk(NUCLEUS_PREFIX, dim=-1).values.sum(dim=-1, dtype=torch.float64)
+        mass = probabilities[nuclei].sum(dim=-1, dtype=torch.float64)
+        holds = (prefix >= top_p[nuclei, 0] * mass).tolist()
+        for row, enough in zip(nuclei, holds, strict=True):
+            widths[row] = NUCLEUS_PREFIX if enough else vocab_size
+    return widths
+
+
+def _invert(weights: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+    """Column (rows, 1) where the running sum of weights (rows, K) passes that share of their total."""
+    cumulative = weights.cumsum(dim=-1, dtype=torch.float64)
+    # right=True never lands on a weight of zero.
+    drawn = torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True)
+    return drawn.clamp(max=weights.shape[1] - 1)
+
+
+def _with_logprobs(
+    logits: torch.Tensor, chosen: torch.Tensor, options: Sequence[SamplingOptions]
+) -> list[SampledToken]:
+    token_ids = chosen.tolist()
+    sampled = [SampledToken(token) for token in token_ids]
+    rows = [row for row, asked in enumerate(options) if asked.logprobs]
+    if not rows:
+        return sampled
+    logprobs = logits[rows].log_softmax(dim=-1)
+    own = logprobs.gather(1, chosen[rows, None])[:, 0].tolist()
+    num_top = min(max(options[row].top_logprobs for row in rows), logits.shape[1])
+    values, tokens = (part.tolist() for part in logprobs.topk(num_top, dim=-1))
+    for index, row in enumerate(rows):
+        top = zip(tokens[index], values[index], strict=True)
+        alternatives = tuple(TokenLogprob(*pair) for pair in top)[: options[row].top_logprobs]
+        sampled[row] = SampledToken(token_ids[row], own[index], alternatives)
+    return sampled
+
+
+def _failure(best: float) -> GeneratorError:
+    if best == -np.inf:
+        return NoTokenAllowed(
+            "No token of the vocabulary is allowed to come next.",
+            hint="Loosen the grammar, or check that it was built for this model's vocabulary.",
+        )
+    return NonFiniteLogits(
+        "The model's scores are not finite.",
+        hint="Its weights may be damaged, or the dtype too narrow: try float32 or bfloat16.",
+    )
+
+
+def _from_numpy(array: np.ndarray, device: torch.device) -> torch.Tensor:
+    return torch.from_numpy(array).to(device)

@@ -149,6 +149,15 @@ def test_logprobs_come_with_every_token_when_asked_for(loaded: CheckpointGenerat
         assert token_id == completion.token_ids[place]
         model_logprob = logits[len(prompt) - 1 + place].log_softmax(-1)[token_id]
         assert logprob == pytest.approx(float(model_logprob), abs=1e-4)
+    assert completion.top_logprobs is None
+
+
+def test_top_logprobs_begin_with_the_greedy_token(loaded: CheckpointGenerator) -> None:
+    [completion] = loaded.generate(
+        "the red", max_new_tokens=4, ignore_eos=True, logprobs=True, top_logprobs=3, logit_bias={7: 0.0}
+    )
+    assert tuple(step[0] for step in completion.top_logprobs) == completion.logprobs
+    assert [len(step) for step in completion.top_logprobs] == [3] * 4
 
 
 def test_a_stream_joins_to_the_completion(loaded: CheckpointGenerator) -> None:
