@@ -108,9 +108,19 @@ class ReaderModel(nn.Module):
         targets: torch.Tensor,
         memory: Memory,
         pointer_log_probs: torch.Tensor,
+        *,
+        mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Log probability (B, T) of `targets` (B, T) under the mixture of vocabulary and pointer."""
-        vocabulary = self.vocabulary_log_probs(answer_hidden).gather(-1, targets[..., None]).squeeze(-1)
+        """Log probability (B, T) of `targets` (B, T) under the mixture of vocabulary and pointer.
+
+        Only where `mask` (B, T) is True, if given: the vocabulary's softmax is wide, and most of a padded batch
+        of answers is padding.
+        """
+        mask = torch.ones_like(targets, dtype=torch.bool) if mask is None else mask
+        # (N, vocabulary) for the N tokens asked for
+        log_probs = self.vocabulary_log_probs(answer_hidden[mask])
+        vocabulary = torch.zeros(targets.shape, device=log_probs.device)
+        vocabulary = vocabulary.masked_scatter(mask, log_probs.gather(-1, targets[mask][:, None]))
         same = memory.token_ids[:, None, :] == targets[..., None]
         copied = pointer_log_probs.masked_fill(~same, NEVER).logsumexp(dim=-1)
         gate = self.pointer_gate(answer_hidden).squeeze(-1).float()

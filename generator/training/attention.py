@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from generator.model.attention import sdpa
+
 
 class _Attention(torch.autograd.Function):
     """softmax(query key^T / sqrt(D)) value, keeping the probabilities for the backward pass."""
@@ -18,13 +20,16 @@ class _Attention(torch.autograd.Function):
         value: torch.Tensor,
         mask: torch.Tensor | None,
     ) -> torch.Tensor:
-        scale = query.shape[-1] ** -0.5
-        scores = torch.matmul(query * scale, key.transpose(-1, -2))
-        if mask is not None:
-            scores.masked_fill_(~mask, torch.finfo(scores.dtype).min)
-        weights = torch.softmax(scores, dim=-1)
-        ctx.save_for_backward(query, key, value, weights)
-        return torch.matmul(weights, value)
+        # Under mixed precision the inputs are half precision already; the softmax rounds only its result, and
+        # the probabilities that the backward pass reads are those that the forward pass used.
+        with torch.autocast(query.device.type, enabled=False):
+            scale = query.shape[-1] ** -0.5
+            scores = torch.matmul(query * scale, key.transpose(-1, -2))
+            if mask is not None:
+                scores.masked_fill_(~mask, torch.finfo(scores.dtype).min)
+            weights = torch.softmax(scores, dim=-1)
+            ctx.save_for_backward(query, key, value, weights)
+            return torch.matmul(weights, value)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
@@ -45,8 +50,11 @@ def training_attention(
 ) -> torch.Tensor:
     """An `AttentionKernel` with a backward pass made of plain matrix products.
 
-    It holds the (B, H, T, S) probabilities, so it is for short sequences; grouped heads are repeated.
+    It holds the (B, H, T, S) probabilities, so it is for short sequences; grouped heads are repeated. On
+    other devices than the CPU it is PyTorch's own, which is fast there.
     """
+    if query.device.type != "cpu":
+        return sdpa(query, key, value, mask=mask, causal=causal)
     if key.shape[1] != query.shape[1]:
         repeats = query.shape[1] // key.shape[1]
         key, value = (x.repeat_interleave(repeats, dim=1) for x in (key, value))

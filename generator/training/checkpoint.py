@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ class TrainingState:
     counters: dict[str, float]  # what the task has counted: questions, tokens ...
     best: float | None  # best validation figure so far
     fingerprint: str  # of the configuration
+    scaler: Mapping[str, Any] = field(default_factory=dict)  # loss scale of float16
 
 
 def save_checkpoint(
@@ -40,18 +41,11 @@ def save_checkpoint(
         moments = optimizer.state.get(parameter, {}) if optimizer is not None else {}
         for key, value in moments.items():
             tensors[f"optimizer/{name}/{key}"] = value
-    header = {
-        "step": state.step,
-        "seconds": state.seconds,
-        "counters": state.counters,
-        "best": state.best,
-        "fingerprint": state.fingerprint,
-    }
     temporary = path.with_name(path.name + ".tmp")
     save_file(
         {name: tensor.contiguous() for name, tensor in tensors.items()},
         temporary,
-        metadata={"format": FORMAT, "state": json.dumps(header)},
+        metadata={"format": FORMAT, "state": json.dumps(asdict(state))},
     )
     _replace(temporary, path)
 

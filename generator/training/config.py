@@ -9,11 +9,12 @@ import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from generator.training.errors import InvalidTrainingConfig
 
 T = TypeVar("T")
+PrecisionName = Literal["float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,8 @@ class RunConfig:
     log_steps: int = 10
     prefetch: int = 4  # steps prepared ahead
     threads: int = 0  # 0: PyTorch's choice
+    device: str = "auto"  # cpu, cuda, cuda:N; auto: the GPU if there is one
+    precision: PrecisionName = "float32"  # of the products; weights and moments stay float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,16 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
     if is_dataclass(kind):
         return parse_dataclass(kind, _expect(value, Mapping, where), where=where)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Literal:
+        if value not in arguments:
+            close = difflib.get_close_matches(str(value), map(str, arguments), n=1)
+            hint = (
+                f"Did you mean {close[0]!r}?"
+                if close
+                else f"Known values: {', '.join(map(repr, arguments))}."
+            )
+            raise InvalidTrainingConfig(f"{where!r} is {value!r}, which means nothing here.", hint=hint)
+        return value
     if origin in (types.UnionType, typing.Union):
         return value if value is None else _convert(arguments[0], value, where)
     if origin is tuple:

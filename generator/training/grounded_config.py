@@ -47,6 +47,7 @@ class GroundedQAConfig:
     reference_passages: str = ""
     weights: Mapping[str, float] = field(default_factory=dict)  # by source; unnamed sources are left out
     validation_share: float = 0.05  # of titles
+    validation_shares: Mapping[str, float] = field(default_factory=dict)  # by source, where it differs
     validation_questions: int = 256
     validation_window: int = 256
     max_answer_words: int = 40  # longer ones are left out

@@ -161,7 +161,8 @@ class GroundedQATask(Task[ReaderModel, ReaderBatch]):
         for question in self.questions.questions:
             if question.source not in train:
                 continue
-            if held_out(question.title, self.config.validation_share):
+            share = self.config.validation_shares.get(question.source, self.config.validation_share)
+            if held_out(question.title, share):
                 validation.append(question)
             elif max(len(a.split()) for a in question.answers) <= self.config.max_answer_words:
                 train[question.source].append(question)

@@ -25,7 +25,9 @@ def reader_loss(
     index = batch.answer_index[..., None].expand(-1, -1, hidden.shape[-1])
     answer_hidden = hidden.gather(1, index)
     pointer_log_probs = model.pointer_log_probs(answer_hidden, memory)
-    written = -model.token_log_probs(answer_hidden, batch.targets, memory, pointer_log_probs)
+    written = -model.token_log_probs(
+        answer_hidden, batch.targets, memory, pointer_log_probs, mask=batch.target_mask
+    )
     writing = _mean_over(written, batch.target_mask)
     pointable = batch.pointer_targets.any(-1)
     pointed = -pointer_log_probs.masked_fill(~batch.pointer_targets, NEVER).logsumexp(-1)

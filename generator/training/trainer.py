@@ -14,10 +14,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from generator.hardware import resolve_device
 from generator.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint, trainable
 from generator.training.config import OptimizerConfig, TrainingConfig
+from generator.training.devices import to_device
 from generator.training.errors import InvalidCheckpoint, TrainingDiverged
 from generator.training.loader import PrefetchDataLoader
+from generator.training.precision import MixedPrecision
 from generator.training.task import StepBatches, Task
 
 LAST = "last.safetensors"
@@ -70,7 +73,9 @@ class Trainer:
         self.on_progress = on_progress
         self.folder = Path(config.run.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.model = task.build_model()
+        self.device = resolve_device(config.run.device)
+        self.precision = MixedPrecision(config.run.precision, self.device)
+        self.model = task.build_model().to(self.device)
         self.optimizer = build_optimizer(self.model, config.optimizer)
         planned = task.num_steps
         self.num_steps = min(planned, config.run.max_steps or planned)
@@ -137,22 +142,33 @@ class Trainer:
             group["lr"] = rate
         total = 0.0
         for batch in batches.batches:
-            loss, counts = self.task.loss(self.model, batch)
-            (loss / batches.num_examples).backward()
+            with self.precision.autocast():
+                loss, counts = self.task.loss(self.model, to_device(batch, self.device))
+            self.precision.backward(loss / batches.num_examples)
             total += float(loss.detach())
             self._count(counts)
-        norm = nn.utils.clip_grad_norm_(trainable(self.model).values(), self.config.optimizer.clip_norm)
-        if not math.isfinite(total) or not math.isfinite(float(norm)):
-            raise TrainingDiverged(
-                f"Step {self.step} has loss {total} and gradient norm {float(norm)}.",
-                hint=f"{self.folder / LAST} is from before it; resume with a lower learning rate.",
-            )
-        self.optimizer.step()
+        norm = self._update(total)
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
-        self._count({"loss": total, "grad_norm": float(norm)})
+        self._count({"loss": total, "grad_norm": norm})
         self._window["learning_rate"] = rate
         self._window["steps"] = self._window.get("steps", 0.0) + 1
+
+    def _update(self, loss: float) -> float:
+        """Clip, step the optimiser, and return the norm of the gradient, 0 where float16 overflowed."""
+        self.precision.unscale([self.optimizer])
+        limit = self.config.optimizer.clip_norm
+        norm = float(nn.utils.clip_grad_norm_(trainable(self.model).values(), limit))
+        overflowed = self.precision.is_scaled and not math.isfinite(norm)
+        if not math.isfinite(loss) or not (math.isfinite(norm) or overflowed):
+            raise TrainingDiverged(
+                f"Step {self.step} has loss {loss} and gradient norm {norm}.",
+                hint=f"{self.folder / LAST} is from before it; resume with a lower learning rate.",
+            )
+        if not overflowed:
+            self.optimizer.step()
+        self.precision.update()
+        return 0.0 if overflowed else norm
 
     def _count(self, counts: dict[str, float]) -> None:
         for name, value in counts.items():
@@ -188,7 +204,7 @@ class Trainer:
 
     def _validate(self) -> dict[str, float]:
         self.model.eval()
-        with torch.no_grad():
+        with torch.no_grad(), self.precision.autocast():
             figures = self.task.validate(self.model)
         self._write({"kind": "validation", "step": self.step, "seconds": self.seconds, **figures})
         loss = figures.get("loss")
@@ -208,6 +224,7 @@ class Trainer:
             counters=self.counters,
             best=self.best,
             fingerprint=self.fingerprint,
+            scaler=self.precision.state(),
         )
 
     def _resume(self) -> None:
@@ -223,6 +240,7 @@ class Trainer:
             )
         self.step, self.counters, self.best = state.step, dict(state.counters), state.best
         self._seconds_before = self._logged = state.seconds
+        self.precision.restore(state.scaler)
 
     def _write(self, record: dict[str, Any]) -> None:
         with (self.folder / METRICS).open("a", encoding="utf-8") as file:

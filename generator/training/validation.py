@@ -9,6 +9,7 @@ import torch
 from generator.reader.architecture import Memory, ReaderModel
 from generator.reader.spans import best_spans
 from generator.reader.tokens import ReaderTokenizer
+from generator.training.devices import to_device
 from generator.training.examples import Example, ReaderBatch, collate
 from generator.training.scoring import exact_match, word_f1
 
@@ -32,6 +33,7 @@ def validate(
     for begin in range(0, len(order), rows_per_batch):
         rows = order[begin : begin + rows_per_batch]
         batch = collate([example for example, _ in rows], tokenizer, model.config)
+        batch = to_device(batch, model.transformer.device)
         total_loss += float(loss(model, batch)[0])
         answers, says_null = _read(model, tokenizer, [example for example, _ in rows], batch)
         for (example, references), answer, null in zip(rows, answers, says_null, strict=True):

@@ -53,6 +53,11 @@ def test_overrides_take_toml_values_and_bare_words(tmp_path: Path) -> None:
         (MINIMAL + '[optimizer]\neps = "small"\n', "'optimizer.eps' is 'small', which is no float."),
         (MINIMAL + "[optimizer]\nbetas = [0.9]\n", "'optimizer.betas' needs 2 values, but has 1."),
         ('[run]\nfolder = "x"\nseed = true\n[task]\n', "'run.seed' is True, which is no int."),
+        (
+            '[run]\nfolder = "x"\nprecision = "bf16"\n[task]\n',
+            "'run.precision' is 'bf16', which means",
+        ),
+        ('[run]\nfolder = "x"\nprecision = "float23"\n[task]\n', "Did you mean 'float32'?"),
         ("run = 3\n[task]\n", "'run' is 3, which is no Mapping."),
         ("[run\n", "is not a TOML file"),
     ],
@@ -83,4 +88,4 @@ def test_the_shipped_recipe_is_a_valid_configuration() -> None:
     task = parse_dataclass(GroundedQAConfig, config.task, where="task")
     assert sum(task.weights.values()) == pytest.approx(1)
     assert all(isinstance(stage, Stage) for stage in task.stages)
-    assert 0.15 <= task.unanswerable.share <= 0.2
+    assert config.run.precision == "bfloat16"

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from torch import nn
 
 from generator.reader.reader import Reader
-from generator.training import train_from_file
+from generator.training import TrainingProgress, train_from_file
 from generator.training.__main__ import main
 from generator.training.checkpoint import load_checkpoint
 from generator.training.config import OptimizerConfig, RunConfig, TrainingConfig
@@ -34,6 +35,16 @@ def logged(folder: Path, kind: str = "train") -> list[dict[str, Any]]:
 
 def losses(folder: Path) -> dict[int, tuple[float, float]]:
     return {record["step"]: (record["loss"], record["metrics"]["grad_norm"]) for record in logged(folder)}
+
+
+def interrupt_after(step: int) -> Callable[[TrainingProgress], None]:
+    """Ctrl-C once that step is done."""
+
+    def interrupt(progress: TrainingProgress) -> None:
+        if progress.step == step:
+            signal.raise_signal(signal.SIGINT)
+
+    return interrupt
 
 
 def test_a_tiny_reader_learns_a_handful_of_questions_and_answers_them(
