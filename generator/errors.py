@@ -149,6 +149,18 @@ class NoTokenAllowed(GeneratorError):
     code = "no-token-allowed"
 
 
+class InvalidEngineConfig(GeneratorError):
+    """Engine settings that contradict each other or are out of range."""
+
+    code = "invalid-engine-config"
+
+
+class InvalidRequest(GeneratorError):
+    """A request that says too little, too much, or uses an id that is taken."""
+
+    code = "invalid-request"
+
+
 class UnsupportedOperation(GeneratorError):
     """Something this generator cannot do by its nature."""
 
