@@ -1,143 +1,204 @@
-"""How good the shipped reader is on questions that its training never saw.
+"""How good is the reader on questions that it never saw?
 
-    python benchmarks/reader_quality.py SQUAD_V2_DEV_20ARTICLES.jsonl [--questions N] [--record]
+    python benchmarks/reader_quality.py DATA [--questions N] [--passages N] [--write] [--record]
 
-Three settings, all on the 20 articles' own paragraphs: *gold* (the right paragraph alone), *top 5* (what BM25
-brings up among all paragraphs, right or not) and, for both, questions that were written to have no answer in
-their paragraph. Figures are percent with 95% bootstrap intervals over questions; the ceiling is 100, and two
-people agree to about 89.5 F1 on SQuAD 2.0 (Rajpurkar et al., 2018). The last line is one JSON document;
-`--record` writes it into the reader's config.json.
+DATA is the folder of the public sets. Read with their own passage: SQuAD 2.0's development questions of
+twenty articles, half of them written to be unanswerable (evaluation only), and search questions (QED) of
+titles that training held out. Then the whole pipeline over a few thousand passages, five of which the reader
+gets to see. People reach an F1 of 89.5 on SQuAD 2.0 (Rajpurkar et al. 2018); the floors and goals were set
+before the reader was trained. `--write` puts the table and the reliability diagram into docs/, `--record`
+the figures into the reader's config.json. The last line is one JSON document.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import random
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from generator.reader.calibration import Calibration
+import torch
+from reader_reliability import reliability_svg
+from reader_sets import crowd, numbered, search_questions, squad_development
+from record import machine
+
+from generator.embedded import ReaderGenerator
+from generator.reader.calibration import expected_calibration_error
 from generator.reader.reader import READER_FOLDER, Reader
 from generator.reader.weights import update_config
-from generator.training.judging import (
-    JudgedQuestion,
-    calibration_error,
-    interval,
-    judge,
-    mean_exact,
-    mean_f1,
-    share_refused,
-    share_right_of_given,
-)
-from generator.training.lexical import Bm25
-from generator.training.records import read_jsonl
-from generator.types import Passage
+from ragserve import Pipeline, Settings
+from ragserve.evaluation.figures import RIGHT_FROM_F1, Measured, measure
+from ragserve.evaluation.outcomes import Outcome
+from ragserve.evaluation.records import EvalQuestion
+from ragserve.evaluation.report import table
+from ragserve.evaluation.run import OverIndex, OverOwnPassages, Subject, evaluate
 
-Judged = Sequence[JudgedQuestion]
-HUMAN_F1 = 89.5
+DOCS = Path(__file__).parent.parent / "docs"
+MARKERS = ("<!-- written by benchmarks/reader_quality.py -->", "<!-- end -->")
+Runs = dict[str, list[Outcome]]
+
+
+class Row(NamedTuple):
+    """A line of the table in docs/reader.md."""
+
+    what: str
+    run: str
+    figure: str
+    floor: str
+    goal: str
+
+
+ROWS = (
+    Row("F1, SQuAD 2.0 questions, gold passage", "gold", "f1_of_draft", "79", "84"),
+    Row("F1, held-out search questions (QED), gold passage", "search", "f1_of_draft", "45", "60"),
+    Row("F1, SQuAD 2.0 questions, five passages found among {passages:,}", "open", "f1_of_draft", "45", "60"),
+    Row("F1, search questions, five passages found among {passages:,}", "open_search", "f1_of_draft", "", ""),
+    Row("gold passage among the five found", "open", "recall@5", "", ""),
+    Row("unanswerable questions recognised, gold passage", "gold", "refusal_recall", "65", "80"),
+    Row("answerable questions answered, gold passage", "gold", "answerable_answered", "80", "90"),
+    Row("right among the answers given, half of the questions having none", "gold", "right_of_given", "", ""),
+    Row("answers whose quotes are verbatim", "all", "quotes_verbatim", "100", "100"),
+    Row("answers whose quotes hold the words given", "all", "quotes_hold_draft", "100", "100"),
+    Row("reading five passages, ms (median, {threads} threads)", "open", "generation_p50", "80", "30"),
+)
+
+ALSO_KEPT = {("gold", "f1"), ("gold", "exact_of_draft"), ("gold", "f1_overall"), ("open", "exact_of_draft")}
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Measure the reader.")
-    parser.add_argument("data", type=Path, help="squad_v2_dev_20articles.jsonl (evaluation only)")
-    parser.add_argument("--folder", type=Path, default=READER_FOLDER)
-    parser.add_argument("--embeddings", type=Path, default=None, help="folder of all-MiniLM-L6-v2")
-    parser.add_argument("--questions", type=int, default=1000, help="of each kind with their own paragraph")
-    parser.add_argument("--open-questions", type=int, default=300, help="of each kind with five found ones")
-    parser.add_argument(
-        "--record", action="store_true", help="write the figures into the reader's config.json"
-    )
-    options = parser.parse_args()
-
+    options = parse_options()
     reader = Reader.load(options.folder, embeddings_folder=options.embeddings)
-    figures = measure(reader, options.data, count=options.questions, open_count=options.open_questions)
-    for name, value in figures.items():
-        print(f"{name:42} {value}", file=sys.stderr)
+    began = time.perf_counter()
+    runs, num_passages = run_all(reader, options)
+    facts = {
+        "passages": num_passages,
+        "threads": torch.get_num_threads(),
+        "seconds": round(time.perf_counter() - began),
+        "calibration_error": round(calibration_error(runs["gold"]), 3),
+    }
+    figures = {name: measure(outcomes, cutoff=5) for name, outcomes in runs.items()}
+    figures["all"] = [one for one in figures["all"] if one.figure.group == "citations"]
+    for name, measured in figures.items():
+        print(f"--- {name}", table(measured), sep="\n")
+    command = f"python benchmarks/reader_quality.py DATA --questions {options.questions}"
+    command += f" --passages {options.passages}"
+    if options.write:
+        write_page(reader, runs, figures, facts, command)
+    kept = {(row.run, row.figure) for row in ROWS} | ALSO_KEPT
+    flat = {
+        f"{name}_{one.figure.name}": {
+            "value": round(one.value, 1),
+            "interval": [round(bound, 1) for bound in one.interval],
+            "questions": one.questions,
+        }
+        for name, measured in figures.items()
+        for one in measured
+        if (name, one.figure.name) in kept
+    }
+    document = {"command": command, **facts, **flat}
     if options.record:
-        counts = f"--questions {options.questions} --open-questions {options.open_questions}"
-        command = f"python benchmarks/reader_quality.py {options.data.name} {counts}"
-        update_config(options.folder, measured={"quality": {"command": command, **figures}})
-    print(json.dumps(figures))
+        update_config(options.folder, measured={"quality": document})
+    print(json.dumps(document))
     return 0
 
 
-def measure(reader: Reader, data: Path, *, count: int, open_count: int) -> dict[str, Any]:
-    """All figures by name."""
-    records = [record for _, record in read_jsonl(data)]
-    rng = random.Random(0)
-    kinds = {
-        answerable: rng.sample(chosen, min(count, len(chosen)))
-        for answerable in (True, False)
-        if (chosen := [record for record in records if record["answerable"] is answerable])
-    }
-    paragraphs = sorted({record["passage"] for record in records})
-    search = Bm25(paragraphs)
+def parse_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Measure the reader.")
+    parser.add_argument("data", type=Path, help="folder of the public sets")
+    parser.add_argument("--folder", type=Path, default=READER_FOLDER, help="the reader")
+    parser.add_argument("--embeddings", type=Path, default=None, help="folder of all-MiniLM-L6-v2")
+    parser.add_argument("--questions", type=int, default=1000, help="at most, of each kind")
+    parser.add_argument("--passages", type=int, default=3000, help="to search in")
+    parser.add_argument("--write", action="store_true", help="write the table into docs/reader.md")
+    parser.add_argument("--record", action="store_true", help="write the figures into the reader's folder")
+    return parser.parse_args()
+
+
+def run_all(reader: Reader, options: argparse.Namespace) -> tuple[Runs, int]:
+    """Outcomes by run, and how many passages were searched in."""
+    generator = ReaderGenerator(reader)
+    squad = squad_development(options.data, count=options.questions)
+    training = reader.files.training if reader.files else {}
+    search = numbered(search_questions(options.data, training, count=options.questions))
+    passages = crowd(
+        options.data, wanted=[text for q in search for text in q.passages], count=options.passages
+    )
+    own = OverOwnPassages(lambda: generator)
+    runs = {"gold": outcomes("gold", squad, own), "search": outcomes("search", search, own)}
+    with tempfile.TemporaryDirectory() as folder:
+        corpus = Path(folder) / "passages"
+        corpus.mkdir()
+        for number, text in enumerate(passages):
+            (corpus / f"{number:05}.txt").write_text(text, encoding="utf-8")
+        with Pipeline.open(Path(folder) / "index", settings=Settings(), generator=generator) as pipeline:
+            pipeline.ingest([corpus])
+            pipeline.warm_up()
+            over = OverIndex(pipeline)
+            runs["open"] = outcomes("open", [q for q in squad if q.answerable], over)
+            runs["open_search"] = outcomes("open_search", search, over)
+    runs["all"] = [outcome for found in runs.values() for outcome in found]
+    return runs, len(passages)
+
+
+def outcomes(name: str, questions: Sequence[EvalQuestion], subject: Subject) -> list[Outcome]:
     began = time.perf_counter()
-    hits = 0
-    gold: dict[bool, list[JudgedQuestion]] = {True: [], False: []}
-    top5: dict[bool, list[JudgedQuestion]] = {True: [], False: []}
-    num_quotes = num_verbatim = 0
-    for answerable, chosen in kinds.items():
-        for number, record in enumerate(chosen):
-            question, answers = record["question"], record["answers"] if answerable else ()
-            found = [(str(i), paragraphs[i]) for i in search.best(question, 5)]
-            hits += answerable and any(text == record["passage"] for _, text in found)
-            gold[answerable].append(judge(reader, question, [("gold", record["passage"])], answers))
-            if number < open_count:
-                top5[answerable].append(judge(reader, question, found, answers))
-        quotes, verbatim = check_quotes(reader, chosen[:50])
-        num_quotes, num_verbatim = num_quotes + quotes, num_verbatim + verbatim
+    found = list(evaluate(questions, subject))
+    print(f"{name}: {len(found)} questions, {time.perf_counter() - began:.0f} s", file=sys.stderr)
+    return found
 
-    calibration = reader.calibration
-    span_head = Calibration(verify_weight=0.0)
-    figures: dict[str, Any] = {
-        "gold_questions": {"answerable": len(gold[True]), "unanswerable": len(gold[False])},
-        "top5_questions": {"answerable": len(top5[True]), "unanswerable": len(top5[False])},
-        "paragraphs": len(paragraphs),
-        "bm25_hit_at_5": round(100 * hits / len(kinds[True]), 1),
+
+def calibration_error(run: Sequence[Outcome]) -> float:
+    """Of "the words found are right", 0 to 1."""
+    return expected_calibration_error([o.confidence or 0.0 for o in run], [is_right(o) for o in run])
+
+
+def is_right(outcome: Outcome) -> bool:
+    return bool(outcome.answerable) and (outcome.f1_of_draft or 0.0) >= RIGHT_FROM_F1
+
+
+def write_page(
+    reader: Reader, runs: Runs, figures: dict[str, list[Measured]], facts: dict[str, Any], command: str
+) -> None:
+    """The table, and the diagram beside it."""
+    by_name = {(run, one.figure.name): one for run, found in figures.items() for one in found}
+    lines = ["| figure | measured | questions | floor | goal |", "| --- | --- | --- | --- | --- |"]
+    for row in ROWS:
+        one = by_name[row.run, row.figure]
+        low, high = one.interval
+        value = f"**{one.value:.1f}** ({low:.1f} to {high:.1f})"
+        lines.append(
+            f"| {row.what.format(**facts)} | {value} | {one.questions:,} | {row.floor} | {row.goal} |"
+        )
+    hours = (reader.files.training if reader.files else {}).get("seconds", 0) / 3600
+    lines.append(f"| training from scratch, hours | **{hours:.1f}** | | 10 | 3 |")
+    lines += [
+        "",
+        f"Percent, with 95% bootstrap intervals, unless the line says otherwise. `{command}`, "
+        f"{time.strftime('%Y-%m-%d')}, {machine()}.",
+        f"Calibration error with the gold passage (0 to 1): {facts['calibration_error']}.",
+        "",
+        "![How often answers are right, by stated confidence](reader_reliability.svg)",
+    ]
+    page = DOCS / "reader.md"
+    before, _, rest = page.read_text(encoding="utf-8").partition(MARKERS[0])
+    _, _, after = rest.partition(MARKERS[1])
+    text = "\n".join([MARKERS[0], *lines, MARKERS[1]])
+    page.write_text(before + text + after, encoding="utf-8")
+    labelled = {
+        "gold passage": pairs(runs["gold"], lambda o: o.answerable is not None),
+        "five passages found": pairs(runs["open"] + runs["open_search"], lambda o: True),
     }
-    for name, judged in (("gold", gold), ("top5", top5)):
-        figures[f"{name}_f1"] = with_interval(judged[True], lambda j: mean_f1(j, calibration))
-        figures[f"{name}_exact"] = with_interval(judged[True], lambda j: mean_exact(j, calibration))
-        figures[f"{name}_f1_span_head_alone"] = with_interval(judged[True], lambda j: mean_f1(j, span_head))
-        figures[f"{name}_answerable_refused"] = with_interval(
-            judged[True], lambda j: share_refused(j, calibration)
-        )
-        figures[f"{name}_unanswerable_refused"] = with_interval(
-            judged[False], lambda j: share_refused(j, calibration)
-        )
-        both = [*judged[True], *judged[False]]
-        figures[f"{name}_right_of_given"] = with_interval(
-            both, lambda j: share_right_of_given(j, calibration)
-        )
-        figures[f"{name}_calibration_error"] = round(calibration_error(both, calibration), 3)
-    figures["gold_f1_of_human"] = round(figures["gold_f1"]["value"] / HUMAN_F1, 3)
-    figures["quotes_verbatim"] = {"checked": num_quotes, "verbatim": num_verbatim}
-    figures["seconds"] = round(time.perf_counter() - began)
-    return figures
+    svg = reliability_svg(labelled, threshold=reader.calibration.threshold)
+    (DOCS / "reader_reliability.svg").write_text(svg, encoding="utf-8")
 
 
-def check_quotes(reader: Reader, records: Sequence[dict[str, Any]]) -> tuple[int, int]:
-    """Spans of supported answers, and how many of them are stretches of their passage that the text shows."""
-    checked = verbatim = 0
-    for record in records:
-        passages: list[Passage] = [("gold", record["passage"])]
-        answer = reader.answer(record["question"], passages)
-        for span in answer.spans:
-            checked += 1
-            quote = record["passage"][span.start : span.end]
-            verbatim += bool(quote) and quote in answer.text
-    return checked, verbatim
-
-
-def with_interval(judged: Judged, figure: Callable[[Judged], float]) -> dict[str, Any]:
-    """The figure, rounded, and its 95% interval."""
-    low, high = interval(judged, figure, rounds=400)
-    return {"value": round(figure(judged), 1), "interval": [round(low, 1), round(high, 1)]}
+def pairs(run: Sequence[Outcome], applies: Callable[[Outcome], bool]) -> list[tuple[float, bool]]:
+    """Stated confidence, and whether the words found were right."""
+    return [(o.confidence, is_right(o)) for o in run if o.confidence is not None and applies(o)]
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
     python -m generator.training.calibrate FOLDER RECIPE.toml task.data_folder=DATA task.start_folder=MINILM
 
-Each question meets five passages, as it does behind a search: a half has the gold passage among its nearest
-ones, a quarter has it (and whatever else holds the answer) taken away, and a quarter has been changed so that
-the gold passage no longer answers it.
+Questions come from the sources in the shares of training, but none from those that the reader is measured on
+(`MEASURED_ON`): what is fit on a question says nothing about it. Each meets five passages, as it does behind
+a search: a half has the gold passage among its nearest ones, a quarter has it (and whatever else holds the
+answer) taken away, and a quarter has been changed so that the gold passage no longer answers it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import argparse
 import json
 import random
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from generator.errors import GeneratorError
@@ -34,6 +36,8 @@ from generator.training.records import GroundedQuestion
 from generator.training.run import build_task
 from generator.types import Passage
 
+MEASURED_ON = frozenset({"qed_nq"})
+
 
 def calibration_questions(
     task: GroundedQATask, *, count: int, num_passages: int = 5, seed: int = 0
@@ -43,7 +47,7 @@ def calibration_questions(
     texts = task.questions.passages
     pool = sorted({question.passage for question in task.held_out})
     search = Bm25([texts[index] for index in pool])
-    questions = rng.sample(task.held_out, min(count, len(task.held_out)))
+    questions = _draw(task.held_out, task.config.weights, count=count, rng=rng)
     for number, question in enumerate(questions):
         wording, answers = question.question, question.answers
         nearest = [pool[i] for i in search.best(wording, 3 * num_passages)]
@@ -56,6 +60,20 @@ def calibration_questions(
         if number % 4 != 0 and question.passage not in chosen:
             chosen[-1:] = [question.passage]
         yield wording, [(str(index), texts[index]) for index in chosen], answers
+
+
+def _draw(
+    questions: Sequence[GroundedQuestion], weights: Mapping[str, float], *, count: int, rng: random.Random
+) -> list[GroundedQuestion]:
+    """`count` questions without replacement, sources in the shares of `weights`.
+
+    Weighted sampling by random keys (Efraimidis and Spirakis 2006).
+    """
+    usable = [question for question in questions if question.source not in MEASURED_ON]
+    sizes = Counter(question.source for question in usable)
+    keys = [rng.random() ** (sizes[q.source] / weights[q.source]) for q in usable]
+    order = sorted(range(len(usable)), key=lambda i: -keys[i])
+    return [usable[i] for i in order[:count]]
 
 
 def calibrate(folder: Path, task: GroundedQATask, *, count: int) -> dict[str, float]:

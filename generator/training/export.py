@@ -31,6 +31,10 @@ def export_reader(
         training={
             "recipe": recipe.name,
             "sources": dict(task.get("weights", {})),
+            "held_out": {
+                "default": task.get("validation_share", 0.05),
+                **task.get("validation_shares", {}),
+            },
             "unanswerable_share": task.get("unanswerable", {}).get("share"),
             "questions": int(state.counters.get("examples", 0)),
             "tokens": int(state.counters.get("tokens", 0)),

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from generator.reader.calibration import Calibration, expected_calibration_error, fit_logistic
 from generator.reader.reader import Reader
-from generator.training.scoring import exact_match, word_f1
+from generator.training.scoring import word_f1
 from generator.types import Passage
 
 
@@ -21,7 +20,6 @@ class JudgedDraft:
     log_prob: float
     mean_log_prob: float
     f1: float
-    exact: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +57,6 @@ def judge(
                 log_prob=draft.log_prob,
                 mean_log_prob=draft.mean_log_prob,
                 f1=word_f1(text, answers) if answers else 0.0,
-                exact=exact_match(text, answers) if answers else 0.0,
             )
         )
     return JudgedQuestion(question, bool(answers), tuple(drafts))
@@ -90,39 +87,15 @@ def mean_f1(judged: Sequence[JudgedQuestion], calibration: Calibration) -> float
     return 100 * _mean([best.f1 if (best := q.best(calibration)) else 0.0 for q in judged])
 
 
-def mean_exact(judged: Sequence[JudgedQuestion], calibration: Calibration) -> float:
-    """Mean exact match in percent of the best drafts, no threshold applied."""
-    return 100 * _mean([best.exact if (best := q.best(calibration)) else 0.0 for q in judged])
-
-
 def share_refused(judged: Sequence[JudgedQuestion], calibration: Calibration) -> float:
     """Share in percent of the questions whose answer falls below the threshold."""
     return 100 * _mean([float(q.probability(calibration) < calibration.threshold) for q in judged])
-
-
-def share_right_of_given(judged: Sequence[JudgedQuestion], calibration: Calibration) -> float:
-    """Share in percent of right answers (F1 of at least a half) among those that are given."""
-    given = [q for q in judged if q.probability(calibration) >= calibration.threshold]
-    return 100 * _mean([float((best := q.best(calibration)) is not None and best.f1 >= 0.5) for q in given])
 
 
 def calibration_error(judged: Sequence[JudgedQuestion], calibration: Calibration) -> float:
     """Expected calibration error of "the given answer is right", 0 to 1."""
     labels = [(best := q.best(calibration)) is not None and best.f1 >= 0.5 for q in judged]
     return expected_calibration_error([q.probability(calibration) for q in judged], labels)
-
-
-def interval(
-    judged: Sequence[JudgedQuestion],
-    figure: Callable[[Sequence[JudgedQuestion]], float],
-    *,
-    rounds: int = 1000,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """95% bootstrap interval of a figure over questions."""
-    rng = random.Random(seed)
-    found = sorted(figure(rng.choices(judged, k=len(judged))) for _ in range(rounds))
-    return found[int(0.025 * rounds)], found[int(0.975 * rounds) - 1]
 
 
 def _mean(values: Sequence[float]) -> float:

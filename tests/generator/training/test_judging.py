@@ -1,26 +1,26 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from typing import Any
 
 import pytest
 
 from generator.reader.calibration import Calibration
+from generator.training.calibrate import _draw
 from generator.training.judging import (
     JudgedDraft,
     JudgedQuestion,
     calibration_error,
     fit_calibration,
-    interval,
-    mean_exact,
     mean_f1,
     share_refused,
-    share_right_of_given,
 )
+from generator.training.records import GroundedQuestion
 
 
 def draft(margin: float, *, f1: float = 0.0, log_prob: float = -1.0) -> JudgedDraft:
-    return JudgedDraft("x", margin, log_prob, log_prob, f1, float(f1 == 1))
+    return JudgedDraft("x", margin, log_prob, log_prob, f1)
 
 
 def question(*drafts: JudgedDraft, answerable: bool = True) -> JudgedQuestion:
@@ -69,15 +69,17 @@ def test_figures_count_what_they_say() -> None:
         question(),
     ]
     assert mean_f1(judged, calibration) == pytest.approx(60)
-    assert mean_exact(judged, calibration) == 50
     assert share_refused(judged, calibration) == 50
-    assert share_right_of_given(judged, calibration) == 50
 
 
-def test_the_interval_holds_the_figure_and_narrows_with_more_questions() -> None:
-    calibration = Calibration()
-    few = [question(draft(0, f1=float(i % 2))) for i in range(20)]
-    low, high = interval(few, lambda j: mean_f1(j, calibration), rounds=200)
-    assert low < 50 < high
-    low_many, high_many = interval(few * 20, lambda j: mean_f1(j, calibration), rounds=200)
-    assert high_many - low_many < (high - low) / 2
+def test_calibration_draws_the_sources_as_training_does_and_none_that_figures_are_made_from() -> None:
+    def of(source: str, count: int) -> list[GroundedQuestion]:
+        return [GroundedQuestion(source, f"{source} {i}", "?", ("x",), 0) for i in range(count)]
+
+    questions = [*of("squad", 3000), *of("trivia", 3000), *of("qed_nq", 3000)]
+    weights = {"squad": 0.8, "trivia": 0.05, "qed_nq": 0.15}
+    drawn = _draw(questions, weights, count=500, rng=random.Random(1))
+    shares = Counter(question.source for question in drawn)
+    assert len({question.title for question in drawn}) == 500
+    assert shares["qed_nq"] == 0
+    assert 0.9 < shares["squad"] / 500 < 0.98
