@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ragserve.errors import InvalidSetting, UnknownSetting
-from ragserve.settings import Declared, ServerSettings, Settings, declared_settings, words_for
+from ragserve.settings import SECTIONS, Declared, Settings, declared_settings, words_for
 
 CONFIG_NAME = "ragserve.toml"
 _PREFIX = "RAGSERVE_"
@@ -60,11 +60,11 @@ def load_settings(
 
 
 def _build(values: Mapping[str, Any]) -> Settings:
-    server = {
-        key.removeprefix("server."): value for key, value in values.items() if key.startswith("server.")
-    }
     own = {key: value for key, value in values.items() if "." not in key}
-    return Settings(**own, server=ServerSettings(**server))
+    for section, owner in SECTIONS.items():
+        prefix = f"{section}."
+        own[section] = owner(**{k.removeprefix(prefix): v for k, v in values.items() if k.startswith(prefix)})
+    return Settings(**own)
 
 
 def _from_flags(flags: Mapping[str, Any], known: Mapping[str, Declared]) -> dict[str, tuple[Any, str]]:
@@ -121,7 +121,7 @@ def _flatten(document: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
 def _coerce(key: str, value: Any, setting: Declared, *, origin: str) -> Any:
     """Turns what TOML or a caller has into the setting's type: a text into a path, a list into a tuple."""
     kind = setting.type
-    if kind is Path and isinstance(value, str) and value:
+    if kind in (Path, Path | None) and isinstance(value, str) and value:
         return Path(value).expanduser()
     if kind == tuple[str, ...] and isinstance(value, list | tuple):
         if all(isinstance(item, str) for item in value):
@@ -156,7 +156,15 @@ def _to_bool(text: str) -> bool:
 
 
 _PARSERS: Mapping[Any, Callable[[str], Any]] = MappingProxyType(
-    {Path: _to_path, tuple[str, ...]: _to_texts, int: int, int | None: int, float: float, bool: _to_bool}
+    {
+        Path: _to_path,
+        Path | None: _to_path,
+        tuple[str, ...]: _to_texts,
+        int: int,
+        int | None: int,
+        float: float,
+        bool: _to_bool,
+    }
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,8 @@ if TYPE_CHECKING:
     from generator.generator import Generator
     from indexer.embedding import Embedder
     from indexer.index import Index
-    from ragserve.settings import ServerSettings, Settings
+    from indexer.parsers import ParseOptions
+    from ragserve.settings import ParsingSettings, ServerSettings, Settings
     from retriever import BatchPrefetcher, Retriever
 
 
@@ -21,6 +23,31 @@ def open_embedder(settings: Settings) -> Embedder:
     from indexer.embedding import SentenceTransformerEmbedder
 
     return SentenceTransformerEmbedder(settings.embedder, device=settings.device, dtype=settings.dtype)
+
+
+def parse_options(settings: ParsingSettings) -> ParseOptions:
+    """Returns the parsers' options; raises InvalidSetting when the password file cannot be read."""
+    from indexer.parsers import ParseOptions
+
+    bounds = {field.name: getattr(settings, field.name) for field in fields(settings)}
+    password_file = bounds.pop("password_file")
+    return ParseOptions(**bounds, password=_first_line(password_file) if password_file else None)
+
+
+def _first_line(path: Path) -> str:
+    try:
+        with path.open(encoding="utf-8") as file:
+            line = file.readline(4096).rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise InvalidSetting(
+            f"The password file {path} cannot be read: {reason}.", hint="Name a text file that you may read."
+        ) from error
+    if not line:
+        raise InvalidSetting(
+            f"The first line of the password file {path} is empty.", hint="Write the password there."
+        )
+    return line
 
 
 def open_retriever(index: Index, embedder: Embedder) -> Retriever:

@@ -105,22 +105,35 @@ class Pipeline:
         *,
         prune: bool | None = None,
         jobs: int | None = None,
+        retry_failed: bool = False,
         progress: Callable[[IngestProgress], None] | None = None,
     ) -> IngestReport:
         """Brings the index up to date with files and folders; `prune` also forgets files that are gone.
 
-        Unchanged files are neither parsed nor embedded. Raises PathNotFound before anything is done when a
-        path does not exist; a file that cannot be read is a failure in the report, not an exception.
+        Unchanged files are neither parsed nor embedded, nor are those that failed before, unless
+        `retry_failed`. Raises PathNotFound before anything is done when a path does not exist, and
+        InvalidSetting for a password file that cannot be read; a document that cannot be read is a failure
+        in the report, not an exception.
         """
+        from ragserve import parts
+
         self._check_open()
         named = [Path(path) for path in paths]
         missing = [str(path) for path in named if not os.path.lexists(path)]
         if missing:
-            message = f"There is no {' and no '.join(missing)}."
+            message = f"There is no file or folder {' and no '.join(missing)}."
             raise PathNotFound(message, hint="Nothing was ingested; check the spelling.")
         prune = self.settings.prune if prune is None else prune
         jobs = jobs if jobs is not None else self.settings.jobs
-        return self.index.ingest(named, prune=prune, jobs=jobs, progress=progress)
+        options = parts.parse_options(self.settings.parsing)
+        return self.index.ingest(
+            named,
+            prune=prune,
+            jobs=jobs,
+            progress=progress,
+            parse_options=options,
+            retry_failed=retry_failed,
+        )
 
     # --- asking -----------------------------------------------------------------------------------
 

@@ -55,6 +55,28 @@ class ServerSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ParsingSettings:
+    """What an ingest reads of a file, and where it stops: a hostile file must not fill the memory."""
+
+    ocr: Annotated[bool, About("Read pictures of text.")] = True
+    password_file: Annotated[
+        Path | None, About("File whose first line is the password of encrypted PDFs.")
+    ] = None
+    max_bytes: Annotated[int, About("Largest file, in bytes.", 1)] = 268_435_456
+    max_unpacked_bytes: Annotated[int, About("Most that one office file may unpack to, in bytes.", 1)] = (
+        536_870_912
+    )
+    max_characters: Annotated[int, About("Longest text of one document.", 1)] = 32_000_000
+    max_pixels: Annotated[int, About("Largest picture, width times height.", 1, 178_000_000)] = 150_000_000
+    max_pages: Annotated[int, About("Pages of a PDF that are read.", 1)] = 20_000
+    max_ocr_pages: Annotated[int, About("Pages of a PDF that are read by OCR.", 0)] = 500
+    max_table_rows: Annotated[int, About("Rows of a table that are read.", 1)] = 100_000
+
+    def __post_init__(self) -> None:
+        _check(self, prefix="parsing.")
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that can be set. `Settings()` is the defaults; `Settings.load()` also looks around.
 
@@ -78,6 +100,7 @@ class Settings:
     max_new_tokens: Annotated[
         int | None, About("Longest answer, in tokens; none: as long as suits the model.", 1, 1_000_000)
     ] = None
+    parsing: ParsingSettings = field(default_factory=ParsingSettings)
     server: ServerSettings = field(default_factory=ServerSettings)
 
     def __post_init__(self) -> None:
@@ -98,10 +121,17 @@ class Settings:
         return load_settings(flags=flags).settings
 
 
+SECTIONS: Mapping[str, type] = MappingProxyType({"parsing": ParsingSettings, "server": ServerSettings})
+"""Settings that are written under a heading of their own in ragserve.toml."""
+
+
 @cache
 def declared_settings() -> Mapping[str, Declared]:
     """Returns every setting by its dotted key ("server.port")."""
-    return MappingProxyType({**_declared(Settings, ""), **_declared(ServerSettings, "server.")})
+    own = _declared(Settings, "")
+    for section, owner in SECTIONS.items():
+        own |= _declared(owner, f"{section}.")
+    return MappingProxyType(own)
 
 
 def value_of(settings: Settings, key: str) -> Any:
@@ -126,6 +156,7 @@ _KINDS: Mapping[Any, tuple[tuple[type, ...], str]] = MappingProxyType(
         float: ((int, float), "a number"),
         bool: ((bool,), "true or false"),
         Path: ((Path,), "a path"),
+        Path | None: ((Path, type(None)), "a path"),
         tuple[str, ...]: ((tuple,), "a list of texts"),
     }
 )
@@ -137,7 +168,7 @@ def _declared(owner: type, prefix: str) -> dict[str, Declared]:
     return {f"{prefix}{name}": Declared(kind, about) for name, (kind, about) in with_about.items()}
 
 
-def _check(settings: Settings | ServerSettings, *, prefix: str) -> None:
+def _check(settings: Settings | ParsingSettings | ServerSettings, *, prefix: str) -> None:
     for key, (kind, about) in declared_settings().items():
         section, _, name = key.rpartition(".")
         if section != prefix.rstrip("."):

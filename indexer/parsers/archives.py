@@ -97,7 +97,7 @@ class DocumentArchive:
         if total > options.max_unpacked_bytes or swollen or len(members) > _MAX_MEMBERS:
             raise DecompressionBomb(
                 f"{file_title(self.name)} unpacks to {total / 2**20:,.0f} MiB in {len(members):,} parts.",
-                hint="If it is honest, split it, or raise max_unpacked_bytes.",
+                hint="If it is honest, split it, or raise parsing.max_unpacked_bytes.",
             )
 
 

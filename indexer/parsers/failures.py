@@ -42,7 +42,7 @@ def too_large(name: str, num_bytes: int, options: ParseOptions) -> DocumentTooLa
     size, limit = num_bytes / _MIB, options.max_bytes / _MIB
     return DocumentTooLarge(
         f"{file_title(name)} has {size:,.0f} MiB, more than the limit of {limit:,.0f} MiB.",
-        hint="Split it, raise max_bytes, or leave it out with a line in .ragserveignore.",
+        hint="Split it, raise parsing.max_bytes, or leave it out with a line in .ragserveignore.",
     )
 
 
@@ -51,7 +51,7 @@ def check_characters(length: int, name: str, options: ParseOptions) -> None:
     if length > options.max_characters:
         raise DocumentTooLarge(
             f"{file_title(name)} holds more than {options.max_characters:,} characters of text.",
-            hint="Split it, or raise max_characters.",
+            hint="Split it, or raise parsing.max_characters.",
         )
 
 
@@ -59,7 +59,7 @@ def nested_too_deep(name: str) -> NestedTooDeep:
     """Structure that no honest document has."""
     return NestedTooDeep(
         f"{file_title(name)} is nested too deep to read.",
-        hint="Flatten it, or raise max_depth.",
+        hint="Flatten it.",
     )
 
 

@@ -85,7 +85,7 @@ def bounded_size(size: tuple[int, int], name: str, options: ParseOptions) -> Non
         limit = f"{options.max_pixels:,}"
         raise DecompressionBomb(
             f"{file_title(name)} has {width:,} x {height:,} pixels, more than the limit of {limit}.",
-            hint="Scale it down, or raise max_pixels.",
+            hint="Scale it down, or raise parsing.max_pixels.",
         )
 
 

@@ -121,7 +121,7 @@ def _bounded(builder: DocumentBuilder, rows: Iterable[Row], title: str) -> Itera
             continue
         if num_rows == limit:
             what = f"Table {title!r}" if title else "A table"
-            builder.warn(f"{what} was cut after {limit:,} rows; raise max_table_rows to keep more.")
+            builder.warn(f"{what} was cut after {limit:,} rows; raise parsing.max_table_rows to keep more.")
             return
         num_rows += 1
         yield cells

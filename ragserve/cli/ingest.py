@@ -29,6 +29,15 @@ def ingest(
         int | None,
         typer.Option("--jobs", metavar="N", help="Processes that parse files. [default: one a core]"),
     ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Read files again that failed and have not changed since.")
+    ] = False,
+    password_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--password-file", metavar="FILE", help="Its first line is the password of encrypted PDFs."
+        ),
+    ] = None,
     embedder: flags.EmbedderFlag = None,
     device: flags.DeviceFlag = None,
     dtype: flags.DtypeFlag = None,
@@ -43,14 +52,19 @@ def ingest(
     from ragserve.cli.progress import ingest_progress
 
     settings = settings_from(
-        index=index, prune=prune, jobs=jobs, embedder=embedder, device=device, dtype=dtype
+        **{"index": index, "prune": prune, "jobs": jobs, "parsing.password_file": password_file},
+        embedder=embedder,
+        device=device,
+        dtype=dtype,
     )
     with open_pipeline(settings, create=True, read_only=False) as pipeline, ingest_progress() as progress:
-        report = pipeline.ingest(paths, progress=progress)
+        report = pipeline.ingest(paths, progress=progress, retry_failed=retry_failed)
     if as_json:
         output.print_json(report_to_dict(report))
     else:
         _print_report(report)
+    if not (report.indexed + report.unchanged + report.skipped + len(report.failed)):
+        output.note("No file was found there: name a folder that holds documents.")
     if report.failed:
         stop(SOME_WORK_FAILED)
 

@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from pypdf import PdfWriter
 
 from ragserve.cli import main
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "corpus"
 
 
 class Outcome(NamedTuple):
@@ -81,6 +84,19 @@ def test_ingest_says_what_it_did_and_lists_what_failed_with_the_remedy(ragserve,
     assert "indexed" in found.out
     assert "Failed:\n  corpus/empty.txt\n" in found.out
     assert "    -> " in found.out
+
+
+def test_an_encrypted_pdf_is_read_with_the_password_of_a_file(ragserve, corpus, home):
+    writer = PdfWriter(clone_from=EXAMPLES / "handbook.pdf")
+    writer.encrypt("open sesame", algorithm="RC4-128")
+    writer.write(corpus / "locked.pdf")
+    found = ragserve("ingest", "corpus", "--jobs", "1")
+    assert found.code == 1
+    assert "--password-file" in found.out
+    (home / "password.txt").write_text("open sesame\n")
+    found = ragserve("ingest", "corpus", "--jobs", "1", "--password-file", "password.txt")
+    assert found.code == 0, found.out
+    assert "locked.pdf, page" in ragserve("search", "mean wind Wagtail", "--path", "*.pdf").out
 
 
 def test_prune_forgets_what_is_gone_and_without_it_nothing_is_forgotten(filled, corpus):
@@ -196,7 +212,9 @@ def test_explain_says_how_and_how_long(filled):
 
 def test_an_empty_index_answers_that_it_knows_nothing(ragserve, home):
     (home / "nothing").mkdir()
-    assert ragserve("ingest", "nothing").code == 0
+    found = ragserve("ingest", "nothing")
+    assert found.code == 0
+    assert "No file was found there" in found.err
     document = ragserve("query", "Anything?", "--json").document
     assert (document["supported"], document["hits"]) == (False, [])
     assert "No passage found." in ragserve("search", "Anything?").out

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from indexer.parsers import ParseOptions
+from ragserve import parts
 from ragserve.errors import InvalidSetting, UnknownSetting
 from ragserve.loading import load_settings
-from ragserve.settings import ServerSettings, Settings, declared_settings, value_of
+from ragserve.settings import ParsingSettings, ServerSettings, Settings, declared_settings, value_of
 
 
 def test_a_flag_beats_the_environment_beats_the_file_beats_the_default(tmp_path):
@@ -35,6 +37,7 @@ def test_every_setting_can_be_set_in_the_environment(tmp_path):
         float: ("1.5", 1.5),
         bool: ("true", True),
         Path: ("/x", Path("/x")),
+        Path | None: ("/x", Path("/x")),
         tuple[str, ...]: ("a, b", ("a", "b")),
     }
     special = {"dtype": ("float16", "float16"), "server.max_body_bytes": ("4096", 4096)}
@@ -44,6 +47,33 @@ def test_every_setting_can_be_set_in_the_environment(tmp_path):
         loaded = load_settings(environ={name: text}, folder=tmp_path)
         assert value_of(loaded.settings, key) == value
         assert loaded.origins[key] == name
+
+
+def test_the_parsers_bounds_are_theirs_until_they_are_set(tmp_path):
+    assert parts.parse_options(Settings().parsing) == ParseOptions()
+    (tmp_path / "ragserve.toml").write_text("[parsing]\nmax_bytes = 500_000_000\nocr = false\n")
+    parsing = load_settings(environ={}, folder=tmp_path).settings.parsing
+    assert parts.parse_options(parsing) == ParseOptions(max_bytes=500_000_000, ocr=False)
+
+
+def test_a_password_is_the_first_line_of_its_file(tmp_path):
+    file = tmp_path / "password"
+    file.write_text("s3cret ü\r\nand a remark\n", encoding="utf-8")
+    options = parts.parse_options(ParsingSettings(password_file=file))
+    assert options.password == "s3cret ü"
+    assert "s3cret" not in repr(options)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [(None, "No such file"), (b"\nx", "is empty"), (b"\xff", "UTF-8")]
+)
+def test_a_password_file_that_holds_none_is_named(tmp_path, content, said):
+    file = tmp_path / "password"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(InvalidSetting, match=said) as caught:
+        parts.parse_options(ParsingSettings(password_file=file))
+    assert str(file) in caught.value.message
 
 
 def test_a_table_of_the_file_sets_the_server(tmp_path):
