@@ -19,6 +19,7 @@ from generator.loading import ModelFolder, resolve_folder
 from generator.lora import LoraAdapter, attach_lora, merge_lora
 from generator.model.transformer import Transformer
 from generator.prompting import UNANSWERABLE, GroundedPrompt, build_prompt
+from generator.quantization import quantize_int8
 from generator.tokenizer import Tokenizer
 from generator.types import (
     Completion,
@@ -68,6 +69,10 @@ class CheckpointGenerator(Generator):
     def merge_lora(self) -> int:
         """Fold the loaded adapters into the weights; returns how many layers changed."""
         return merge_lora(self.model)
+
+    def quantize_int8(self) -> int:
+        """Turn the weights into int8 (adapters merged before); returns how many layers changed."""
+        return quantize_int8(self.model)
 
     @property
     def context_length(self) -> int:

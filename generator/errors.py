@@ -35,6 +35,12 @@ class UnknownDtype(GeneratorError):
     code = "unknown-dtype"
 
 
+class UnknownQuantization(GeneratorError):
+    """A quantisation name that means nothing here."""
+
+    code = "unknown-quantization"
+
+
 class OutOfMemory(GeneratorError):
     """A model does not fit into the memory of its device."""
 
@@ -159,6 +165,12 @@ class InvalidRequest(GeneratorError):
     """A request that says too little, too much, or uses an id that is taken."""
 
     code = "invalid-request"
+
+
+class StepFailed(GeneratorError):
+    """A forward pass of the engine raised something unforeseen."""
+
+    code = "step-failed"
 
 
 class UnsupportedOperation(GeneratorError):

@@ -38,22 +38,31 @@ class Generator(ABC):
         dtype: str | torch.dtype = "auto",
         embeddings_folder: Path | None = None,
         adapter: str | Path | None = None,
+        quantization: str = "none",
     ) -> Generator:
         """Load "reader" (the embedded default), a model folder, or a model on the Hugging Face hub.
 
         The reader takes its word embeddings from `embeddings_folder`, the embedder's model folder. `adapter`
-        is a PEFT LoRA folder to merge into the weights.
+        is a PEFT LoRA folder to merge into the weights. `quantization="int8"` then halves the bytes of the
+        weights against bfloat16 (see `generator.quantization`).
         """
         from generator.hardware import resolve_device, resolve_dtype
+        from generator.quantization import check_quantization
 
         place = resolve_device(device)
         number_format = resolve_dtype(dtype, place)
+        weights = check_quantization(quantization)
         if name_or_path == READER:
             from generator.embedded import ReaderGenerator
 
             if adapter is not None:
                 raise UnsupportedOperation(
                     "The reader takes no adapters.", hint="Name a model folder instead."
+                )
+            if weights != "none":
+                raise UnsupportedOperation(
+                    "The reader is not quantised: its time goes into reading many tokens at once.",
+                    hint="Use dtype, or name a model folder instead.",
                 )
             return ReaderGenerator.load(
                 device=place, dtype=number_format, embeddings_folder=embeddings_folder
@@ -64,6 +73,8 @@ class Generator(ABC):
         if adapter is not None:
             loaded.load_lora(adapter)
             loaded.merge_lora()
+        if weights == "int8":
+            loaded.quantize_int8()
         return loaded
 
     @abstractmethod

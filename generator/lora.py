@@ -212,7 +212,10 @@ def _linear(model: Transformer, name: str) -> nn.Linear:
     module = model.get_submodule(name)
     base = module.base if isinstance(module, LoraLinear) else module
     if not isinstance(base, nn.Linear):
-        raise InvalidAdapter(f"The adapter updates {name}, which is no linear layer.")
+        raise InvalidAdapter(
+            f"The adapter updates {name}, which is no linear layer of floating point weights.",
+            hint="Load adapters before the model is quantised.",
+        )
     return base
 
 
