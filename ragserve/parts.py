@@ -86,4 +86,5 @@ def open_generator(settings: Settings) -> Generator:
         dtype=settings.dtype,
         embeddings_folder=embeddings_folder,
         adapter=settings.adapter,
+        quantization=settings.quantization,
     )

@@ -13,6 +13,7 @@ from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
 from ragserve.errors import InvalidSetting
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+QUANTIZATIONS = ("none", "int8")
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 
 
@@ -93,6 +94,9 @@ class Settings:
     ] = None
     device: Annotated[str, About("Where models run: auto, cpu, cuda or cuda:N.")] = "auto"
     dtype: Annotated[str, About(f"Number format of the models: {', '.join(DTYPES)}.")] = "auto"
+    quantization: Annotated[
+        str, About(f"Weights of the answering model: {', '.join(QUANTIZATIONS)} (not for the reader).")
+    ] = "none"
     k: Annotated[int, About("Passages to retrieve for a question.", 1)] = 5
     jobs: Annotated[int | None, About("Processes that parse files; none: one a core.", 1, 1024)] = None
     prune: Annotated[bool, About("Ingest also forgets files that are gone.")] = False
@@ -112,6 +116,11 @@ class Settings:
         if self.dtype not in DTYPES:
             hint = f"Use {', '.join(DTYPES[:-1])} or {DTYPES[-1]}."
             raise InvalidSetting(f"dtype is {self.dtype!r}, no number format.", hint=hint)
+        if self.quantization not in QUANTIZATIONS:
+            raise InvalidSetting(
+                f"quantization is {self.quantization!r}, which is unknown.",
+                hint=f"Use {' or '.join(QUANTIZATIONS)}.",
+            )
 
     @classmethod
     def load(cls, **flags: Any) -> Settings:

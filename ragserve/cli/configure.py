@@ -18,6 +18,7 @@ def config(
     embedder: flags.EmbedderFlag = None,
     device: flags.DeviceFlag = None,
     dtype: flags.DtypeFlag = None,
+    quantization: flags.QuantizationFlag = None,
     as_json: flags.JsonFlag = False,
     debug: flags.DebugFlag = False,
 ) -> None:
@@ -36,6 +37,7 @@ def config(
         "embedder": embedder,
         "device": device,
         "dtype": dtype,
+        "quantization": quantization,
     }
     loaded = load_settings(flags=given)
     values = {key: _plain(value_of(loaded.settings, key)) for key in declared_settings()}

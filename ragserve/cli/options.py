@@ -34,6 +34,12 @@ DtypeFlag = Annotated[
     str | None,
     typer.Option("--dtype", metavar="NAME", help="auto, float32, bfloat16 or float16. [default: auto]"),
 ]
+QuantizationFlag = Annotated[
+    str | None,
+    typer.Option(
+        "--quantization", metavar="NAME", help="Weights of the answering model: none or int8. [default: none]"
+    ),
+]
 KFlag = Annotated[int | None, typer.Option("-k", metavar="N", help="Passages to retrieve. [default: 5]")]
 PathFlag = Annotated[
     str | None,

@@ -38,6 +38,7 @@ def query(
     embedder: flags.EmbedderFlag = None,
     device: flags.DeviceFlag = None,
     dtype: flags.DtypeFlag = None,
+    quantization: flags.QuantizationFlag = None,
     as_json: flags.JsonFlag = False,
     debug: flags.DebugFlag = False,
 ) -> None:
@@ -54,6 +55,7 @@ def query(
         embedder=embedder,
         device=device,
         dtype=dtype,
+        quantization=quantization,
     )
     asked = read_questions(questions or [], file, max_chars=settings.max_question_chars)
     filters = filters_from(path, kind)

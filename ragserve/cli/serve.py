@@ -28,6 +28,7 @@ def serve(
     embedder: flags.EmbedderFlag = None,
     device: flags.DeviceFlag = None,
     dtype: flags.DtypeFlag = None,
+    quantization: flags.QuantizationFlag = None,
     access_log: Annotated[
         bool | None,
         typer.Option("--access-log/--no-access-log", help="Write a line for every request. [default: no]"),
@@ -53,6 +54,7 @@ def serve(
         embedder=embedder,
         device=device,
         dtype=dtype,
+        quantization=quantization,
         **{"server.host": host, "server.port": port, "server.access_log": access_log},
     )
     with bind(settings.server) as listener, open_pipeline(settings) as pipeline:

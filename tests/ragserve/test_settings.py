@@ -40,7 +40,11 @@ def test_every_setting_can_be_set_in_the_environment(tmp_path):
         Path | None: ("/x", Path("/x")),
         tuple[str, ...]: ("a, b", ("a", "b")),
     }
-    special = {"dtype": ("float16", "float16"), "server.max_body_bytes": ("4096", 4096)}
+    special = {
+        "dtype": ("float16", "float16"),
+        "quantization": ("int8", "int8"),
+        "server.max_body_bytes": ("4096", 4096),
+    }
     for key, declared in declared_settings().items():
         text, value = special.get(key, samples[declared.type])
         name = "RAGSERVE_" + key.upper().replace(".", "_")
@@ -106,6 +110,7 @@ def test_an_unknown_key_is_an_error_that_suggests_the_right_one(tmp_path, flags,
     ("environ", "toml", "said"),
     [
         ({"RAGSERVE_K": "five"}, "", "RAGSERVE_K must be a whole number, not 'five'."),
+        ({"RAGSERVE_QUANTIZATION": "int3"}, "", "quantization is 'int3', which is unknown."),
         ({"RAGSERVE_K": "0"}, "", "k must be at least 1, not 0."),
         ({"RAGSERVE_PRUNE": "perhaps"}, "", "RAGSERVE_PRUNE must be true or false, not 'perhaps'."),
         ({"RAGSERVE_DEVICE": "tpu"}, "", "device is 'tpu', no device."),
