@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from generator.cache.kv_cache import KVCache
+    from generator.engine.engine import ContinuousBatchingEngine
     from generator.engine.generate import batch_generate, generate_with_cache
+    from generator.engine.requests import GenerationRequest, RequestProgress
     from generator.errors import GeneratorError
     from generator.generator import Generator
     from generator.lora import LoraAdapter, attach_lora, merge_lora
@@ -29,12 +31,15 @@ if TYPE_CHECKING:
 _HOMES = {
     "AnswerSpan": "generator.types",
     "Completion": "generator.types",
+    "ContinuousBatchingEngine": "generator.engine.engine",
+    "GenerationRequest": "generator.engine.requests",
     "Generator": "generator.generator",
     "GeneratorError": "generator.errors",
     "GroundedAnswer": "generator.types",
     "KVCache": "generator.cache.kv_cache",
     "LoraAdapter": "generator.lora",
     "ModelConfig": "generator.model.config",
+    "RequestProgress": "generator.engine.requests",
     "SamplingOptions": "generator.types",
     "TokenEvent": "generator.types",
     "Tokenizer": "generator.tokenizer",
@@ -49,12 +54,15 @@ _HOMES = {
 __all__ = [
     "AnswerSpan",
     "Completion",
+    "ContinuousBatchingEngine",
+    "GenerationRequest",
     "Generator",
     "GeneratorError",
     "GroundedAnswer",
     "KVCache",
     "LoraAdapter",
     "ModelConfig",
+    "RequestProgress",
     "SamplingOptions",
     "TokenEvent",
     "Tokenizer",

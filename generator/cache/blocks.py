@@ -13,8 +13,8 @@ from generator.cache.prefix_tree import PrefixNode, PrefixTree
 class BlockPool:
     """The blocks of one group.
 
-    A block is *used* (referenced by sequences), *idle* (unreferenced, its content findable in the prefix tree)
-    or *free*. Taking a block prefers free ones, then gives up the idle content that was let go longest ago.
+    A block is *used* (referenced by sequences), *idle* (unreferenced, but findable in the prefix tree) or
+    *free*. Taking a block prefers free ones, then gives up the idle content that was let go longest ago.
     """
 
     def __init__(self, num_blocks: int, *, group: int, tree: PrefixTree) -> None:

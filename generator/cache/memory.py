@@ -63,8 +63,8 @@ class KVMemory(ABC):
     def admit(self, sequence_id: int, token_ids: Sequence[int], *, namespace: Hashable = None) -> int | None:
         """Take a sequence in; returns how many of its tokens are already computed, None without room.
 
-        At least one token is always left to compute, for its scores. Sequences of different namespaces (model,
-        dtype, adapter) share nothing.
+        At least one token is always left to compute, for its scores. Sequences of different namespaces
+        (model, dtype, adapter) share nothing.
         """
 
     @abstractmethod
@@ -73,7 +73,7 @@ class KVMemory(ABC):
 
     @abstractmethod
     def commit(self, sequence_id: int, token_ids: Sequence[int], num_tokens: int) -> None:
-        """Note that the first `num_tokens` of `token_ids` are computed; what no query needs again is let go."""
+        """Note that the first `num_tokens` of `token_ids` are computed; let go what is out of sight."""
 
     @abstractmethod
     def fork(self, source_id: int, target_id: int) -> bool:

@@ -22,7 +22,7 @@ class PrefixNode:
 
 
 class PrefixTree:
-    """A root for each namespace (model, dtype, adapter); nodes live while they or a descendant hold a block."""
+    """A root for each namespace (model, dtype, adapter); nodes live as long as a block of theirs or below."""
 
     def __init__(self, block_size: int, num_groups: int) -> None:
         self._block_size = block_size

@@ -50,16 +50,18 @@ def build_memory(
     prefix_cache: bool,
 ) -> KVMemory:
     """The memory of a layout that fits into `kv_bytes`. Raises OutOfMemory where not even a little fits."""
+    layers = _layers_by_window(config)
     if layout == "contiguous":
         per_token = kv_bytes_per_token(config, dtype)
         row_tokens = min(config.max_positions, kv_bytes // per_token)
         num_rows = min(max_num_sequences, kv_bytes // max(1, row_tokens * per_token))
         if row_tokens < 2:
             raise _too_small(kv_bytes, 2 * per_token)
-        every_layer = tuple(range(config.num_layers))
-        group = KVGroup(window=None, layers=every_layer, num_slots=num_rows * row_tokens)
-        return SlotMemory(group, row_tokens=row_tokens, prefix_cache=prefix_cache)
-    layers = _layers_by_window(config)
+        rows = [
+            KVGroup(window=window, layers=tuple(group), num_slots=num_rows * row_tokens)
+            for window, group in layers.items()
+        ]
+        return SlotMemory(rows, row_tokens=row_tokens, prefix_cache=prefix_cache)
     block_bytes = [
         block_size * kv_bytes_per_token(config, dtype, num_layers=len(group)) for group in layers.values()
     ]

@@ -1,8 +1,8 @@
 """Contiguous key/value memory: a row of slots for each sequence, pre-allocated to one length.
 
-Nothing is ever gathered and there is no table to follow; the price is that every row is as long as the longest
-sequence may get. A row that was let go keeps its tokens until someone else needs it, so the next prompt with
-the same beginning goes on from there.
+Nothing is ever gathered and there is no table to follow; the price is that every row is as long as the
+longest sequence may get. A row that was let go keeps its tokens until someone else needs it, so the next
+prompt with the same beginning goes on from there.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ class _Row:
 
 
 class SlotMemory(KVMemory):
-    """Rows of `row_tokens` slots. All layers are one group, for a row has nothing to let go."""
+    """Rows of `row_tokens` slots, the same in every group: a row has nothing to let go behind a window."""
 
-    def __init__(self, group: KVGroup, *, row_tokens: int, prefix_cache: bool = True) -> None:
-        self.groups = (group,)
+    def __init__(self, groups: Sequence[KVGroup], *, row_tokens: int, prefix_cache: bool = True) -> None:
+        self.groups = tuple(groups)
         self._row_tokens = row_tokens
         self._prefix_cache = prefix_cache
-        self._rows = [_Row() for _ in range(group.num_slots // row_tokens)]
+        self._rows = [_Row() for _ in range(groups[0].num_slots // row_tokens)]
         self._free: OrderedDict[int, None] = OrderedDict.fromkeys(range(len(self._rows)))  # oldest first
         self._row_of: dict[int, int] = {}  # by sequence id
         self._copies: list[SlotCopy] = []
@@ -78,8 +78,8 @@ class SlotMemory(KVMemory):
         self._row_of[target_id] = target
         kept = self._rows[source]
         self._rows[target] = _Row(kept.namespace, list(kept.token_ids))
-        ends = (Segment(row * self._row_tokens, len(kept.token_ids)) for row in (source, target))
-        self._copies.append(SlotCopy(0, *ends))
+        ends = [Segment(row * self._row_tokens, len(kept.token_ids)) for row in (source, target)]
+        self._copies += [SlotCopy(group, *ends) for group in range(len(self.groups))]
         return True
 
     def free(self, sequence_id: int) -> None:

@@ -1,9 +1,9 @@
 """Who runs how many tokens in the next step. Plain data: no tensor, no text, no clock.
 
-Dynamic SplitFuse (DeepSpeed-FastGen, arXiv 2401.08671): a step has a budget of tokens; every decoding sequence
-gets its one token, and what is left goes to pieces of prompts, so a long prompt delays nobody and no step is
-larger than the budget. When memory runs out, the sequence that ranks last gives its memory up and is computed
-again later; the first in rank therefore always gets on.
+Dynamic SplitFuse (DeepSpeed-FastGen, arXiv 2401.08671): a step has a budget of tokens; every decoding
+sequence gets its one token, and what is left goes to pieces of prompts, so a long prompt delays nobody and no
+step is larger than the budget. When memory runs out, the sequence that ranks last gives its memory up and is
+computed again later; the first in rank therefore always gets on.
 """
 
 from __future__ import annotations

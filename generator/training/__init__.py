@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from generator.training.loader import PrefetchDataLoader
+    from generator.training.progress import TrainingProgress, TrainingReport
     from generator.training.run import train, train_from_file
-    from generator.training.trainer import TrainingProgress, TrainingReport
 
 _HOMES = {
     "PrefetchDataLoader": "loader",
     "train": "run",
     "train_from_file": "run",
-    "TrainingProgress": "trainer",
-    "TrainingReport": "trainer",
+    "TrainingProgress": "progress",
+    "TrainingReport": "progress",
 }
 __all__ = ["PrefetchDataLoader", "TrainingProgress", "TrainingReport", "train", "train_from_file"]
 

@@ -14,7 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from generator.training.errors import InvalidCheckpoint
+from generator.training.errors import CheckpointNotSaved, InvalidCheckpoint
+from generator.training.optimizer_state import optimizer_state, restore_optimizer, trainable
 
 FORMAT = "ragserve-training-1"
 
@@ -35,19 +36,22 @@ def save_checkpoint(
     path: Path, *, model: nn.Module, optimizer: torch.optim.Optimizer | None, state: TrainingState
 ) -> None:
     """Write the trainable parameters, the optimiser's moments and `state`; a crash leaves the old file."""
-    tensors: dict[str, torch.Tensor] = {}
-    for name, parameter in trainable(model).items():
-        tensors[f"model/{name}"] = parameter.detach()
-        moments = optimizer.state.get(parameter, {}) if optimizer is not None else {}
-        for key, value in moments.items():
-            tensors[f"optimizer/{name}/{key}"] = value
+    tensors = {f"model/{name}": parameter.detach() for name, parameter in trainable(model).items()}
+    metadata = {"format": FORMAT, "state": json.dumps(asdict(state))}
+    if optimizer is not None:
+        moments, numbers = optimizer_state(model, optimizer)
+        tensors |= moments
+        metadata["optimizer"] = json.dumps(numbers)
     temporary = path.with_name(path.name + ".tmp")
-    save_file(
-        {name: tensor.contiguous() for name, tensor in tensors.items()},
-        temporary,
-        metadata={"format": FORMAT, "state": json.dumps(asdict(state))},
-    )
-    _replace(temporary, path)
+    try:
+        save_file({name: t.contiguous() for name, t in tensors.items()}, temporary, metadata=metadata)
+        _replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        temporary.unlink(missing_ok=True)
+        raise CheckpointNotSaved(
+            f"{path} cannot be written: {error}.",
+            hint="Make room, then start the same command again: it goes on from the last checkpoint.",
+        ) from error
 
 
 def load_checkpoint(
@@ -76,26 +80,9 @@ def load_checkpoint(
                 raise InvalidCheckpoint(f"{path} is of another model: {name} has another shape.")
             parameter.copy_(tensors[f"model/{name}"])
     if optimizer is not None:
-        _restore_moments(optimizer, parameters, tensors)
+        restore_optimizer(model, optimizer, tensors, json.loads(metadata.get("optimizer", "{}")))
     values: dict[str, Any] = json.loads(metadata["state"])
     return TrainingState(**values)
-
-
-def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that training changes; the others come from where the run started."""
-    return {name: p for name, p in model.named_parameters() if p.requires_grad}
-
-
-def _restore_moments(
-    optimizer: torch.optim.Optimizer,
-    parameters: Mapping[str, nn.Parameter],
-    tensors: Mapping[str, torch.Tensor],
-) -> None:
-    for name, parameter in parameters.items():
-        prefix = f"optimizer/{name}/"
-        moments = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-        if moments:
-            optimizer.state[parameter] = moments
 
 
 def _replace(temporary: Path, path: Path) -> None:

@@ -15,36 +15,45 @@ from generator.training.errors import InvalidTrainingConfig
 
 T = TypeVar("T")
 PrecisionName = Literal["float32", "bfloat16", "float16"]
+OptimizerName = Literal["adamw", "muon", "lion", "adafactor", "soap", "schedule-free-adamw"]
+ScheduleName = Literal["linear", "cosine", "constant", "warmup-stable-decay"]
 
 
 @dataclass(frozen=True, slots=True)
 class RunConfig:
     """Where a run lives and when it stops, saves and validates."""
 
-    folder: str
+    folder: str  # checkpoints, metrics.jsonl, plots and the finished model go there
     seed: int = 17
     max_steps: int | None = None  # None: as many as the task plans
     max_seconds: float | None = None  # wall clock, over all resumptions; the schedule ends with it
-    checkpoint_seconds: float = 180.0
+    checkpoint_seconds: float = 180.0  # between checkpoints
     validate_steps: int = 0  # 0: only at the end
-    log_steps: int = 10
+    log_steps: int = 10  # between lines of metrics.jsonl
     prefetch: int = 4  # steps prepared ahead
     threads: int = 0  # 0: PyTorch's choice
     device: str = "auto"  # cpu, cuda, cuda:N; auto: the GPU if there is one
     precision: PrecisionName = "float32"  # of the products; weights and moments stay float32
+    gradient_checkpointing: bool = False  # compute each layer twice instead of keeping what it computed
+    flop_ceiling: float | None = None  # of the device, FLOP/s; None: measured when the run starts
+    plots: bool = True  # PNG files and an HTML page at each validation and at the end
 
 
 @dataclass(frozen=True, slots=True)
 class OptimizerConfig:
-    """AdamW with linear warm-up and linear decay."""
+    """How weights follow their gradients, and how the learning rate changes on the way."""
 
-    learning_rate: float = 3e-4
-    betas: tuple[float, float] = (0.9, 0.98)
-    eps: float = 1e-6
-    weight_decay: float = 0.01
-    clip_norm: float = 1.0
-    warmup_fraction: float = 0.06
+    learning_rate: float = 3e-4  # the highest one
+    betas: tuple[float, float] = (0.9, 0.98)  # adamw, lion, soap, schedule-free-adamw
+    eps: float = 1e-6  # adamw, muon (its adamw part), soap, schedule-free-adamw
+    weight_decay: float = 0.01  # of matrices; biases and norms do not decay
+    clip_norm: float = 1.0  # of the whole gradient
+    warmup_fraction: float = 0.06  # of the run
     final_fraction: float = 0.0  # of the learning rate, at the end
+    name: OptimizerName = "adamw"
+    schedule: ScheduleName = "linear"  # after the warm-up
+    decay_fraction: float = 0.2  # of the run, at its end (warmup-stable-decay)
+    momentum: float = 0.95  # muon
 
 
 @dataclass(frozen=True, slots=True)

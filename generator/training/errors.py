@@ -35,6 +35,18 @@ class InvalidCheckpoint(TrainingError):
     code = "invalid-checkpoint"
 
 
+class CheckpointNotSaved(TrainingError):
+    """A checkpoint could not be written (no space, no permission); the one before it is untouched."""
+
+    code = "checkpoint-not-saved"
+
+
+class OptimizerMissing(TrainingError):
+    """An optimiser whose library is not installed."""
+
+    code = "optimizer-missing"
+
+
 class DataLoadingFailed(TrainingError):
     """The thread that prepares batches raised; the cause is attached."""
 

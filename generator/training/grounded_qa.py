@@ -60,18 +60,28 @@ class GroundedQATask(Task[ReaderModel, ReaderBatch]):
         """Optimiser steps that the curriculum amounts to."""
         return len(self._steps)
 
+    @property
+    def micro_batches_per_step(self) -> int:
+        """See `Task`; a stage's last step may have fewer."""
+        return self.config.batches_per_step
+
     def build_model(self) -> ReaderModel:
         """The MiniLM start with fresh heads; word embeddings stay as they are."""
         generator = torch.Generator().manual_seed(self.seed)
         return start_reader(Path(self.config.start_folder), kernel=training_attention, generator=generator)
 
-    def batches(self, step: int) -> StepBatches[ReaderBatch]:
+    def batches(self, step: int, *, rank: int = 0, num_processes: int = 1) -> StepBatches[ReaderBatch]:
         """The micro-batches of one optimiser step."""
-        examples = [[self.example(draw) for draw in batch] for batch in self._steps[step]]
+        draws = self._steps[step]
+        mine = [[self.example(draw) for draw in batch] for batch in draws[rank::num_processes]]
         return StepBatches(
-            [collate(batch, self.tokenizer, self.reader_config) for batch in examples],
-            num_examples=sum(map(len, examples)),
+            [collate(batch, self.tokenizer, self.reader_config) for batch in mine],
+            divisor=sum(map(len, draws)),
         )
+
+    def names(self, step: int) -> list[list[str]]:
+        """The questions of a step."""
+        return [[draw.question.question for draw in batch] for batch in self._steps[step]]
 
     def loss(self, model: ReaderModel, batch: ReaderBatch) -> tuple[torch.Tensor, dict[str, float]]:
         """See `reader_loss`."""

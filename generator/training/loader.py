@@ -35,6 +35,11 @@ class PrefetchDataLoader(Generic[T]):
         self._thread.start()
 
     @property
+    def waited_seconds(self) -> float:
+        """How long the consumer has waited for data so far."""
+        return self._waited
+
+    @property
     def waiting_share(self) -> float:
         """Share of the consumer's time so far that it spent waiting for data, 0 to 1."""
         return self._waited / max(time.perf_counter() - self._started, 1e-9)

@@ -34,9 +34,12 @@ def train(
     if not config.is_file():
         raise PathNotFound(f"There is no file {config}.", hint="Name a training configuration in TOML.")
     from generator.training import train_from_file
+    from generator.training.distributed import Processes
 
     report = train_from_file(config, overrides=tuple(overrides or ()), on_progress=_show)
-    if as_json:
+    if not Processes.from_environment().is_first:
+        pass  # torchrun started several, and one speaks for all
+    elif as_json:
         output.print_json(plain(report))
     else:
         for name, value in plain(report).items():
@@ -49,8 +52,12 @@ def _show(progress: TrainingProgress) -> None:
     parts = [
         f"step {progress.step}/{progress.num_steps}",
         f"loss {progress.loss:.4f}",
-        *(f"{name} {value:.3g}" for name, value in progress.metrics.items() if name != "loss"),
+        *(f"{name} {value:.3g}" for name, value in progress.metrics.items()),
         f"{progress.tokens_per_second:,.0f} tokens/s",
+        f"{progress.flop_share:.0%} of the FLOP ceiling",
+        f"{progress.waiting_share:.0%} waiting for data",
         f"{progress.seconds:,.0f} s",
     ]
+    if progress.eta_seconds is not None:
+        parts.append(f"{progress.eta_seconds:,.0f} s left")
     output.note("  ".join(parts))

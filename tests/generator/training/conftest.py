@@ -113,6 +113,7 @@ folder = "{tmp_path / "run"}"
 seed = 5
 threads = 1
 {run or "log_steps = 1"}
+flop_ceiling = 1e12
 [optimizer]
 learning_rate = 3e-3
 {optimizer}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from generator.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
-from generator.training.errors import InvalidCheckpoint
+from generator.training.errors import CheckpointNotSaved, InvalidCheckpoint
 
 STATE = TrainingState(step=3, seconds=1.5, counters={"examples": 9.0}, best=0.25, fingerprint="abc")
 
@@ -61,9 +62,26 @@ def test_a_failed_write_leaves_the_checkpoint_before_it(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("generator.training.checkpoint.save_file", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(CheckpointNotSaved, match="No space"):
         save_checkpoint(path, model=model, optimizer=optimizer, state=STATE)
     assert path.read_bytes() == before
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_a_full_disk_is_an_error_of_its_own_and_leaves_the_checkpoint_before_it(tmp_path: Path) -> None:
+    path = tmp_path / "last.safetensors"
+    model, optimizer = stepped()
+    save_checkpoint(path, model=model, optimizer=optimizer, state=STATE)
+    before = path.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))  # writing more fails as it does without room
+    try:
+        with pytest.raises(CheckpointNotSaved, match="Make room"):
+            save_checkpoint(path, model=model, optimizer=optimizer, state=STATE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == before
+    assert not list(tmp_path.glob("*.tmp"))
 
 
 def test_damaged_foreign_and_mismatched_files_are_refused(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from generator.training.config import OptimizerConfig, RunConfig, TrainingConfig
 from generator.training.errors import InvalidCheckpoint, TrainingDiverged
 from generator.training.export import export_reader
 from generator.training.task import StepBatches, Task
-from generator.training.trainer import LAST, METRICS, Trainer, learning_rate
+from generator.training.trainer import LAST, METRICS, Trainer, fingerprint
 
 WriteConfig = Any
 SHORT = "stages = [{ questions = 60, windows = [24, 48] }]\ntokens_per_batch = 300\nbatches_per_step = 2"
@@ -137,27 +137,30 @@ class LineTask(Task[Line, torch.Tensor]):
     def build_model(self) -> Line:
         return Line()
 
-    def batches(self, step: int) -> StepBatches[torch.Tensor]:
+    def batches(self, step: int, *, rank: int = 0, num_processes: int = 1) -> StepBatches[torch.Tensor]:
         generator = torch.Generator().manual_seed(step)
         rows = [torch.randn(4, 3, generator=generator) for _ in range(2)]
         if step == self.spoiled_step:
             rows[1][0, 0] = float("nan")
-        return StepBatches(rows, num_examples=8)
+        return StepBatches(rows[rank::num_processes], divisor=8)
 
     def loss(self, model: Line, batch: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
         self.seen += 1
         if self.interrupted_step is not None and self.seen == 2 * self.interrupted_step + 1:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)  # Ctrl-C in the middle of a step
         batch = batch * (torch.rand(batch.shape) > 0.2)  # as random as dropout
         wanted = batch @ torch.tensor([1.0, -2.0, 0.5])
         return ((batch @ model.weight - wanted) ** 2).sum(), {"examples": float(len(batch)), "tokens": 12.0}
+
+    def names(self, step: int) -> list[list[str]]:
+        return [[f"row {row} of batch {batch}" for row in range(4)] for batch in range(2)]
 
     def validate(self, model: Line) -> dict[str, float]:
         return {"loss": float((model.weight - torch.tensor([1.0, -2.0, 0.5])).norm())}
 
 
 def line_config(folder: Path) -> TrainingConfig:
-    run = RunConfig(folder=str(folder), checkpoint_seconds=0.0, log_steps=1)
+    run = RunConfig(folder=str(folder), checkpoint_seconds=0.0, log_steps=1, flop_ceiling=1e12)
     return TrainingConfig(run, {"kind": "line"}, OptimizerConfig(learning_rate=0.3, clip_norm=100))
 
 
@@ -174,19 +177,22 @@ def test_the_trainer_runs_any_task(tmp_path: Path) -> None:
 
 def test_a_step_follows_the_mean_gradient_over_all_its_micro_batches(tmp_path: Path) -> None:
     Trainer(line_config(tmp_path), LineTask()).run()
-    torch.manual_seed(17 * 1_000_003)  # what the trainer seeds its first step with
     model, task = Line(), LineTask()
     batches = task.batches(0)
-    total = sum(task.loss(model, batch)[0] for batch in batches.batches)
-    (total / batches.num_examples).backward()
+    total = torch.zeros(())
+    for number, batch in enumerate(batches.batches):
+        torch.manual_seed(17 * 1_000_003 + number)  # what the trainer seeds its first step with
+        total = total + task.loss(model, batch)[0]
+    (total / batches.divisor).backward()
     assert losses(tmp_path)[1] == pytest.approx(
         (float(total.detach()) / 8, float(model.weight.grad.norm())), rel=1e-5
     )
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
-    with pytest.raises(TrainingDiverged, match="Step 7"):
+    with pytest.raises(TrainingDiverged, match="Step 7") as caught:
         Trainer(line_config(tmp_path), LineTask(spoiled_step=7)).run()
+    assert 'Its batch: "row 0 of batch 1", "row 1 of batch 1"' in str(caught.value)  # and not batch 0
     model = Line()
     state = load_checkpoint(tmp_path / LAST, model=model, optimizer=None)
     assert state.step == 7
@@ -206,23 +212,31 @@ def test_random_layers_resume_exactly_too(tmp_path: Path) -> None:
 def test_an_interrupt_saves_and_ends_cleanly(tmp_path: Path) -> None:
     report = Trainer(line_config(tmp_path), LineTask(interrupted_step=5)).run()
     assert report.interrupted
-    assert load_checkpoint(tmp_path / LAST, model=Line(), optimizer=None).step == 5
+    assert (
+        load_checkpoint(tmp_path / LAST, model=Line(), optimizer=None).step == 6
+    )  # the step was finished first
+
+
+def test_a_run_that_fails_at_once_keeps_its_start(tmp_path: Path) -> None:
+    with pytest.raises(TrainingDiverged, match="Step 0"):
+        Trainer(line_config(tmp_path), LineTask(spoiled_step=0)).run()
+    assert load_checkpoint(tmp_path / LAST, model=Line(), optimizer=None).step == 0
+
+
+def test_the_fingerprint_of_a_configuration_does_not_change_between_versions(tmp_path: Path) -> None:
+    config = TrainingConfig(RunConfig(folder="x"), {"kind": "line"}, OptimizerConfig())
+    assert fingerprint(config) == "f9480a46c4b5866c"
+    lion = TrainingConfig(config.run, config.task, OptimizerConfig(name="lion"))
+    assert fingerprint(lion) != fingerprint(config)
 
 
 def test_a_limit_in_seconds_ends_the_schedule_with_the_clock(tmp_path: Path) -> None:
     config = line_config(tmp_path)
     limited = TrainingConfig(
-        RunConfig(folder=str(tmp_path), checkpoint_seconds=60, log_steps=1, max_seconds=1e-6),
+        RunConfig(
+            folder=str(tmp_path), checkpoint_seconds=60, log_steps=1, max_seconds=1e-6, flop_ceiling=1e12
+        ),
         config.task,
         config.optimizer,
     )
     assert Trainer(limited, LineTask()).run().steps == 1
-
-
-def test_the_learning_rate_warms_up_and_decays_linearly() -> None:
-    config = OptimizerConfig(learning_rate=1.0, warmup_fraction=0.2, final_fraction=0.1)
-    assert learning_rate(config, 0.0) == pytest.approx(0.01)
-    assert learning_rate(config, 0.1) == pytest.approx(0.5)
-    assert learning_rate(config, 0.2) == pytest.approx(1.0)
-    assert learning_rate(config, 0.6) == pytest.approx(0.55)
-    assert learning_rate(config, 1.0) == pytest.approx(0.1)

@@ -1,0 +1,123 @@
+"""Readers of the engine's output, blocking or asynchronous, and the one thread that works for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import TYPE_CHECKING
+
+from generator.engine.requests import GenerationRequest, RequestProgress
+from generator.errors import InvalidRequest
+from generator.types import TokenEvent
+
+if TYPE_CHECKING:
+    from generator.engine.engine import ContinuousBatchingEngine
+
+
+class EngineThread:
+    """Calls `work` while that says there is more to do, then sleeps until `wake`.
+
+    The thread ends after a while of sleep, so an engine that nobody uses needs no closing; it is not started
+    anew for every request, because PyTorch starts helpers of its own beside each thread.
+    """
+
+    def __init__(self, work: Callable[[], bool], *, idle_s: float = 5.0) -> None:
+        self._work = work
+        self._idle_s = idle_s
+        self._changed = threading.Condition()
+        self._alive = False
+        self._woken = False
+
+    def wake(self) -> None:
+        """There is work. Starts the thread unless it runs."""
+        with self._changed:
+            self._woken = True
+            if self._alive:
+                self._changed.notify()
+            else:
+                self._alive = True
+                threading.Thread(target=self._run, name="ragserve-engine", daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                if not self._changed.wait_for(lambda: self._woken, self._idle_s):
+                    self._alive = False
+                    return
+                self._woken = False
+            while self._work():
+                pass
+
+
+def iterate(engine: ContinuousBatchingEngine, request: GenerationRequest) -> Iterator[TokenEvent]:
+    """Yield a request's tokens on the calling thread. It joins the queue now, not at the first `next`.
+
+    Raises what `add_request` raises at once, and later what the request ends with.
+    """
+    _check_one_sample(request)
+    inbox: queue.SimpleQueue[RequestProgress] = queue.SimpleQueue()
+    request_id = engine.submit(request, inbox.put)
+    return _drain(engine, request_id, inbox)
+
+
+def _drain(
+    engine: ContinuousBatchingEngine, request_id: str, inbox: queue.SimpleQueue[RequestProgress]
+) -> Iterator[TokenEvent]:
+    try:
+        while True:
+            progress = inbox.get()
+            yield from progress.events
+            if progress.finished:
+                _raise_error(progress)
+                return
+    finally:
+        engine.cancel(request_id)
+
+
+async def stream(engine: ContinuousBatchingEngine, request: GenerationRequest) -> AsyncIterator[TokenEvent]:
+    """Yield a request's tokens on the event loop.
+
+    A reader that stops reading holds at most its own output; one that leaves has its request cancelled.
+    """
+    _check_one_sample(request)
+    loop = asyncio.get_running_loop()
+    inbox: asyncio.Queue[_News] = asyncio.Queue()
+
+    def deliver(progress: RequestProgress) -> None:
+        # Not the progress itself: each holds all tokens so far, and a slow reader would keep every one.
+        news = _News(progress.events, progress if progress.finished else None)
+        loop.call_soon_threadsafe(inbox.put_nowait, news)
+
+    request_id = engine.submit(request, deliver)
+    try:
+        while True:
+            news = await inbox.get()
+            for event in news.events:
+                yield event
+            if news.last is not None:
+                _raise_error(news.last)
+                return
+    finally:
+        engine.cancel(request_id)
+
+
+class _News:
+    """What a step brought one reader."""
+
+    __slots__ = ("events", "last")
+
+    def __init__(self, events: tuple[TokenEvent, ...], last: RequestProgress | None) -> None:
+        self.events = events
+        self.last = last
+
+
+def _raise_error(progress: RequestProgress) -> None:
+    if progress.error is not None:
+        raise progress.error
+
+
+def _check_one_sample(request: GenerationRequest) -> None:
+    if request.n != 1:
+        raise InvalidRequest("A stream is of one sample.", hint="Send n requests, or read their progress.")
