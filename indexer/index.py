@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from indexer.embedding import Embedder
     from indexer.parsers import ParseOptions
     from indexer.vectors import VectorIndex
+    from indexer.worker_values import ParseLimits
 
 
 class Index:
@@ -115,6 +116,7 @@ class Index:
         progress: Callable[[IngestProgress], None] | None = None,
         jobs: int | None = None,
         parse_options: ParseOptions | None = None,
+        parse_limits: ParseLimits | None = None,
         retry_failed: bool = False,
     ) -> IngestReport:
         """Bring files and folders into the index; what is unchanged costs next to nothing.
@@ -125,10 +127,15 @@ class Index:
         from indexer.ingest import ingest
         from indexer.ingest_report import IngestSettings
         from indexer.parsers import ParseOptions
+        from indexer.worker_values import ParseLimits
 
         paths = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
         settings = IngestSettings(
-            prune=prune, jobs=jobs, retry_failed=retry_failed, options=parse_options or ParseOptions()
+            prune=prune,
+            jobs=jobs,
+            retry_failed=retry_failed,
+            options=parse_options or ParseOptions(),
+            limits=parse_limits or ParseLimits(),
         )
         with writer_lock(self.folder, holder=self._ingesting_process):
             self.check_embedder(self.embedder)

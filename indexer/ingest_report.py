@@ -13,6 +13,7 @@ from indexer.identity import fingerprint
 from indexer.parsers import PARSER_VERSION, ParseOptions
 from indexer.planning import Failed
 from indexer.types import FileFailure, IngestProgress, IngestReport, IngestStage
+from indexer.worker_values import ParseLimits
 
 if TYPE_CHECKING:
     from indexer.embedding import Embedder
@@ -30,6 +31,7 @@ class IngestSettings:
     jobs: int | None = None  # parsing processes; None: one a core
     retry_failed: bool = False
     options: ParseOptions = field(default_factory=ParseOptions)
+    limits: ParseLimits = field(default_factory=ParseLimits)
 
     def conversion(self, embedder: Embedder) -> str:
         """Fingerprint of all that decides how bytes become chunks."""

@@ -102,6 +102,7 @@ def open_reader(settings: IngestSettings, embedder: Embedder) -> Reader:
         ParsePool(
             settings.jobs or _num_cores(),
             options=settings.options,
+            limits=settings.limits,
             chunking=ChunkSettings(tokenizer_path=embedder.tokenizer_path, max_tokens=embedder.max_tokens),
         )
     )

@@ -308,12 +308,12 @@ def _death(
     if timed_out or status == -signal.SIGALRM:
         return ParserTimedOut(
             f"{title} was still being read after {limits.seconds:,.0f} seconds.",
-            hint="Split it, or raise the time limit.",
+            hint="Try again on an idle machine with --retry-failed, raise parsing.timeout_s, or split it.",
         )
     if status == -signal.SIGKILL or "bad_alloc" in last_words or "MemoryError" in last_words:
         return ParserOutOfMemory(
             f"{title} needs more memory to read than there is or is allowed.",
-            hint="Split it, or raise the memory limit.",
+            hint="Split it, or raise parsing.max_memory_bytes and try again with --retry-failed.",
         )
     how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
     return ParserCrashed(

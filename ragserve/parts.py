@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from indexer.embedding import Embedder
     from indexer.index import Index
     from indexer.parsers import ParseOptions
+    from indexer.worker_values import ParseLimits
     from ragserve.settings import ParsingSettings, ServerSettings, Settings
     from retriever import BatchPrefetcher, Retriever
 
@@ -29,9 +30,16 @@ def parse_options(settings: ParsingSettings) -> ParseOptions:
     """Returns the parsers' options; raises InvalidSetting when the password file cannot be read."""
     from indexer.parsers import ParseOptions
 
-    bounds = {field.name: getattr(settings, field.name) for field in fields(settings)}
-    password_file = bounds.pop("password_file")
-    return ParseOptions(**bounds, password=_first_line(password_file) if password_file else None)
+    names = {field.name for field in fields(settings)} & {field.name for field in fields(ParseOptions)}
+    password = _first_line(settings.password_file) if settings.password_file else None
+    return ParseOptions(**{name: getattr(settings, name) for name in names}, password=password)
+
+
+def parse_limits(settings: ParsingSettings) -> ParseLimits:
+    """Returns what the process that reads a file may take."""
+    from indexer.worker_values import ParseLimits
+
+    return ParseLimits(seconds=settings.timeout_s, max_memory_bytes=settings.max_memory_bytes)
 
 
 def _first_line(path: Path) -> str:

@@ -125,13 +125,14 @@ class Pipeline:
             raise PathNotFound(message, hint="Nothing was ingested; check the spelling.")
         prune = self.settings.prune if prune is None else prune
         jobs = jobs if jobs is not None else self.settings.jobs
-        options = parts.parse_options(self.settings.parsing)
+        parsing = self.settings.parsing
         return self.index.ingest(
             named,
             prune=prune,
             jobs=jobs,
             progress=progress,
-            parse_options=options,
+            parse_options=parts.parse_options(parsing),
+            parse_limits=parts.parse_limits(parsing),
             retry_failed=retry_failed,
         )
 

@@ -63,6 +63,10 @@ class ParsingSettings:
     password_file: Annotated[
         Path | None, About("File whose first line is the password of encrypted PDFs.")
     ] = None
+    timeout_s: Annotated[float, About("Longest that one file is read; OCR gets more by the page.", 1)] = 120.0
+    max_memory_bytes: Annotated[
+        int, About("Most memory that reading one file may take, in bytes.", 268_435_456)
+    ] = 2_147_483_648
     max_bytes: Annotated[int, About("Largest file, in bytes.", 1)] = 268_435_456
     max_unpacked_bytes: Annotated[int, About("Most that one office file may unpack to, in bytes.", 1)] = (
         536_870_912

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from indexer.parsers import ParseOptions
+from indexer.worker_values import ParseLimits
 from ragserve import parts
 from ragserve.errors import InvalidSetting, UnknownSetting
 from ragserve.loading import load_settings
@@ -55,6 +56,8 @@ def test_every_setting_can_be_set_in_the_environment(tmp_path):
 
 def test_the_parsers_bounds_are_theirs_until_they_are_set(tmp_path):
     assert parts.parse_options(Settings().parsing) == ParseOptions()
+    assert parts.parse_limits(Settings().parsing) == ParseLimits()
+    assert parts.parse_limits(ParsingSettings(timeout_s=7)).seconds == 7
     (tmp_path / "ragserve.toml").write_text("[parsing]\nmax_bytes = 500_000_000\nocr = false\n")
     parsing = load_settings(environ={}, folder=tmp_path).settings.parsing
     assert parts.parse_options(parsing) == ParseOptions(max_bytes=500_000_000, ocr=False)
