@@ -271,7 +271,9 @@ class ContinuousBatchingEngine:
             self.stats.num_prompt_tokens += own.num_prompt_tokens
             self.stats.num_cached_tokens += own.sequence.num_cached_tokens
         siblings = [
-            each for each in self._requests[own.request.request_id] if each in tokens and each is not own
+            each
+            for each in self._requests[own.request.request_id]
+            if each in tokens and not each.finished and each.sequence.sequence_id not in self._samples
         ]
         draft = piece.sequence.draft_token_ids[: piece.num_draft_tokens]
         self.scheduler.advance(piece, self._accept(own, tokens[own], draft))

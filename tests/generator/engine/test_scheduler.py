@@ -29,7 +29,8 @@ def paged_with_windows() -> KVMemory:
 
 
 def contiguous() -> KVMemory:
-    return SlotMemory(KVGroup(None, (0,), 3 * CAPACITY), row_tokens=CAPACITY)
+    groups = [KVGroup(None, (0,), 3 * CAPACITY), KVGroup(6, (1,), 3 * CAPACITY)]
+    return SlotMemory(groups, row_tokens=CAPACITY)
 
 
 MEMORIES = {"paged": paged, "paged with windows": paged_with_windows, "contiguous": contiguous}
