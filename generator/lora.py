@@ -80,6 +80,7 @@ class LoraLinear(nn.Module):
         self.base = base
         self.downs, self.ups = nn.ParameterList(), nn.ParameterList()
         self.blocks: list[tuple[slice, float]] = []
+        self.dropout = 0.0  # training only, on what the updates see
 
     def add(self, update: LowRank, rows: slice) -> None:
         """Put an update beside the weights, in their dtype and on their device."""
@@ -92,7 +93,8 @@ class LoraLinear(nn.Module):
         """(..., in) to (..., out)."""
         output = self.base(hidden)
         for down, up, (rows, scale) in zip(self.downs, self.ups, self.blocks, strict=True):
-            output[..., rows] += scale * F.linear(F.linear(hidden, down), up)
+            seen = F.dropout(hidden, self.dropout) if self.training and self.dropout else hidden
+            output[..., rows] += scale * F.linear(F.linear(seen, down), up)
         return output
 
     @torch.no_grad()

@@ -55,6 +55,8 @@ def training_attention(
     """
     if query.device.type != "cpu":
         return sdpa(query, key, value, mask=mask, causal=causal)
+    # Under mixed precision rotary positions leave queries and keys in float32.
+    query, key = query.to(value.dtype), key.to(value.dtype)
     if key.shape[1] != query.shape[1]:
         repeats = query.shape[1] // key.shape[1]
         key, value = (x.repeat_interleave(repeats, dim=1) for x in (key, value))

@@ -9,8 +9,9 @@ from typing import Any
 from generator.training.config import TrainingConfig, load_config, parse_dataclass
 from generator.training.errors import InvalidTrainingConfig
 from generator.training.memory import keep_freed_memory
+from generator.training.progress import TrainingProgress, TrainingReport
 from generator.training.task import Task
-from generator.training.trainer import Trainer, TrainingProgress, TrainingReport
+from generator.training.trainer import Trainer
 
 OnProgress = Callable[[TrainingProgress], None]
 
@@ -41,4 +42,11 @@ def build_task(config: TrainingConfig) -> Task[Any, Any]:
         return GroundedQATask(
             parse_dataclass(GroundedQAConfig, config.task, where="task"), seed=config.run.seed
         )
-    raise InvalidTrainingConfig(f"'task.kind' is {kind!r}.", hint="Known tasks: 'grounded-qa'.")
+    if kind == "causal-lm":
+        from generator.training.causal_config import CausalLMConfig
+        from generator.training.causal_lm import CausalLMTask
+
+        return CausalLMTask(parse_dataclass(CausalLMConfig, config.task, where="task"), seed=config.run.seed)
+    raise InvalidTrainingConfig(
+        f"'task.kind' is {kind!r}.", hint="Known tasks: 'grounded-qa' and 'causal-lm'."
+    )
