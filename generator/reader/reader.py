@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 
 from generator.reader.calibration import Calibration
 from generator.reader.draft import Draft, propose, read_windows, verify
+from generator.reader.edges import mend
 from generator.reader.errors import EmptyQuestion
 from generator.reader.tokens import ReaderTokenizer, Tokens
 from generator.reader.weights import ReaderFiles, default_embeddings_folder, load_reader
 from generator.reader.windows import Window, cut_windows, most_promising, pack_by_length
-from generator.reader.wording import UNSUPPORTED, word_answer
+from generator.reader.wording import UNSUPPORTED, Evidence, sentence_around, settles, word_answer
+from generator.reader.yes_no import opens_with_a_verb
 from generator.types import AnswerSpan, GroundedAnswer, Passage, TokenEvent, Usage
 
 if TYPE_CHECKING:
@@ -26,6 +28,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 READER_FOLDER = Path(__file__).resolve().parent.parent / "weights" / "reader"
+_SETTLED = 0.9  # confidence in a sentence that says what is asked word for word
+# Log odds. Of 130 how and why questions of SQuAD 2.0, 122 have their answer shown with it, 115 without.
+_NEARLY_AS_GOOD = 1.5
+
 _MAX_QUESTION_CHARACTERS = 8192  # what is beyond is not even tokenised
 _WORD = re.compile(r"\s*\S+|\s+\Z")
 
@@ -50,8 +56,9 @@ class Ranking:
     usage: Usage
 
     def characters(self, draft: Draft) -> tuple[int, int]:
-        """A draft's [start, end) in its passage's text."""
-        return self.passages[draft.passage].characters(draft.first, draft.last)
+        """A draft's [start, end) in its passage's text, mended at its edges."""
+        passage = self.passages[draft.passage]
+        return mend(passage.text, *passage.characters(draft.first, draft.last))
 
 
 class Reader:
@@ -107,18 +114,17 @@ class Reader:
         `threshold` replaces the calibrated one: probability from which an answer counts as supported.
         """
         ranking = self.rank(question, passages, max_new_tokens=max_new_tokens)
-        calibration = self.calibration
-        threshold = calibration.threshold if threshold is None else threshold
-        best = ranking.drafts[0] if ranking.drafts else None
-        confidence = calibration.probability(best.margin, best.mean_log_prob) if best is not None else 0.0
-        if best is None:
-            return GroundedAnswer(UNSUPPORTED, False, confidence, (), (), ranking.usage)
+        threshold = self.calibration.threshold if threshold is None else threshold
+        if not ranking.drafts:
+            return GroundedAnswer(UNSUPPORTED, False, 0.0, (), (), ranking.usage)
+        best, confidence = self._choose(question, ranking)
         passage_id, text = passages[best.passage]
         start, end = ranking.characters(best)
         draft = text[start:end]
         if confidence < threshold:
             return GroundedAnswer(UNSUPPORTED, False, confidence, (), (), ranking.usage, draft)
-        wording = word_answer(question, text, start, end, rank=best.passage + 1)
+        second = _second_best(ranking, best)
+        wording = word_answer(question, text, start, end, rank=best.passage + 1, second=second)
         return GroundedAnswer(
             text=wording.text,
             supported=True,
@@ -178,6 +184,20 @@ class Reader:
         written = verified[0].num_tokens if verified else 0
         return Ranking(tuple(verified), tuple(tokens), Usage(num_read + reading.num_tokens, written))
 
+    def _choose(self, question: str, ranking: Ranking) -> tuple[Draft, float]:
+        """The draft to answer with, and the confidence in it.
+
+        The first whose sentence settles a yes/no question goes before all others: such questions the span
+        head was not trained on, and the sentence speaks for itself.
+        """
+        best = ranking.drafts[0]
+        confidence = self.calibration.probability(best.margin, best.mean_log_prob)
+        for draft in ranking.drafts if opens_with_a_verb(question) else ():
+            span = Evidence(*ranking.characters(draft))
+            if settles(question, ranking.passages[draft.passage].text, span) is not None:
+                return draft, max(confidence, _SETTLED)
+        return best, confidence
+
     def _question_ids(self, question: str) -> list[int]:
         """The question's first pieces; what has no room is not read, and a warning says so."""
         ids = self.tokenizer.encode(question[:_MAX_QUESTION_CHARACTERS]).ids
@@ -194,3 +214,16 @@ class Reader:
         size = min(limits.window_tokens, room)
         windows = cut_windows(tokens, size=size, overlap=min(limits.window_overlap, size - 1))
         return most_promising(windows, tokens, question_ids, limit=limits.max_windows)
+
+
+def _second_best(ranking: Ranking, best: Draft) -> Evidence | None:
+    """The next draft of the same passage that stands in another sentence, if it is nearly as good."""
+    text = ranking.passages[best.passage].text
+    around = sentence_around(text, Evidence(*ranking.characters(best)))
+    for draft in ranking.drafts:
+        if draft.passage != best.passage or best.margin - draft.margin >= _NEARLY_AS_GOOD:
+            continue
+        span = Evidence(*ranking.characters(draft))
+        if span.start >= around.end or span.end <= around.start:
+            return span
+    return None

@@ -13,7 +13,7 @@ _END = re.compile(
     re.VERBOSE,
 )
 _ABBREVIATION = re.compile(
-    r"(?:^|[\s(\"'])(?:[A-Z]|Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|vs|etc|e\.g|i\.e|cf|al|no|No|Nos|Fig|fig|Eq|Sec|pp?|"
+    r"(?:^|[\s(\"'])(?:[A-Z]|Mr|Mrs|Ms|Messrs|Dr|Prof|St|Jr|Capt|Maj|Sen|Gov|Mt|Sr|vs|etc|e\.g|i\.e|cf|al|no|No|Nos|Fig|fig|Eq|Sec|pp?|"
     r"approx|ca?|Inc|Ltd|Co|Corp|Gen|Col|Lt|Sgt|Rev|Hon|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec|"
     r"U\.S|U\.K|a\.m|p\.m|Ph\.D|M\.D|B\.C|A\.D)\.$"
 )

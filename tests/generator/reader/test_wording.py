@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from generator.reader.sentences import sentence_spans
-from generator.reader.wording import wants_sentence, word_answer
+from generator.reader.wording import Evidence, wants_sentence, word_answer
 
 PASSAGE = (
     "Dr. Voss founded the line in 1952. A car costs 42 pounds.  "
@@ -84,6 +84,49 @@ def test_a_line_break_of_the_page_is_no_part_of_the_answer() -> None:
     worded = word_answer("How long does the tug need?", page, start, end, rank=1)
     assert worded.text == "12 minutes [1]"
     assert page[slice(*worded.evidence[0])] == "12\n    minutes"
+
+
+TWO = "Fog is common. The bell is rung because of it. Boats wait. So the horn is blown, too."
+
+
+def test_a_second_sentence_that_is_nearly_as_good_is_shown_in_its_place() -> None:
+    first, second = TWO.index("rung"), TWO.index("horn")
+    worded = word_answer("Why?", TWO, second, second + 4, rank=1, second=Evidence(first, first + 4))
+    assert worded.text == "The bell is rung because of it. … So the horn is blown, too. [1]"
+    assert [TWO[s:e] for s, e in worded.evidence] == [
+        "The bell is rung because of it.",
+        "So the horn is blown, too.",
+    ]
+    beside = TWO.index("Boats")
+    worded = word_answer("Why?", TWO, second, second + 4, rank=1, second=Evidence(beside, beside + 5))
+    assert worded.text == "Boats wait. So the horn is blown, too. [1]"
+
+
+def test_a_yes_or_no_stands_before_the_sentence_that_says_so() -> None:
+    start = PASSAGE.index("free")
+    assert word_answer("Do dogs travel free?", PASSAGE, start, start + 4, rank=2).text == (
+        "Yes. Dogs travel free because the island asked for it. [2]"
+    )
+    start = PASSAGE.index("42")
+    assert word_answer("Do dogs travel free?", PASSAGE, start, start + 2, rank=2).text == (
+        "A car costs 42 pounds. [2]"
+    )
+
+
+def test_code_is_shown_as_it_stands() -> None:
+    code = "def fare(age):\n    if age < 6:\n        return 0;\n    return 280;\n"
+    start = code.index("280")
+    worded = word_answer("What does an adult pay?", code, start, start + 3, rank=1)
+    assert worded.text == "280 [1] “return 280;”"
+    whole = word_answer("How is the fare found?", code, code.index("age <"), code.index("0;"), rank=1)
+    assert whole.text == "    if age < 6:\n        return 0; [1]"
+
+
+def test_a_cell_of_a_table_brings_its_row() -> None:
+    table = "Boat | Built | Cars\n--- | --- | ---\nWagtail | 1987 | 14\nDipper | 2004 | 0"
+    start = table.index("1987")
+    worded = word_answer("When was the Wagtail built?", table, start, start + 4, rank=4)
+    assert worded.text == "1987 [4] “Wagtail | 1987 | 14”"
 
 
 def test_a_table_without_sentences_is_not_quoted_whole() -> None:
