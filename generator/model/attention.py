@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from generator.cache.kv_cache import KVCache
 from generator.model.config import ModelConfig
+from generator.model.linear import Linear
 from generator.model.masks import visibility
 from generator.model.norm import RMSNorm
 from generator.model.rope import Rotation, rotate
@@ -122,8 +123,8 @@ class Attention(nn.Module):
         self.head_dim = config.head_dim
         self.sizes = (config.query_size, config.kv_size, config.kv_size)
         self.uses_rope = config.uses_rope(layer)
-        self.qkv = nn.Linear(config.hidden_size, sum(self.sizes), bias=config.qkv_bias)
-        self.output = nn.Linear(config.query_size, config.hidden_size, bias=config.output_bias)
+        self.qkv = Linear(config.hidden_size, sum(self.sizes), bias=config.qkv_bias)
+        self.output = Linear(config.query_size, config.hidden_size, bias=config.output_bias)
         self.query_norm = RMSNorm(config.head_dim, config.norm_eps) if config.qk_norm else None
         self.key_norm = RMSNorm(config.head_dim, config.norm_eps) if config.qk_norm else None
 

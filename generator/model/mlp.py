@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from generator.model.config import ModelConfig
+from generator.model.linear import Linear
 
 
 class MLP(nn.Module):
@@ -22,8 +23,8 @@ class MLP(nn.Module):
         inner, bias = config.intermediate_size, config.mlp_bias
         self.gated = config.mlp_gated
         self.activation = _activation(config.activation)
-        self.up = nn.Linear(config.hidden_size, 2 * inner if self.gated else inner, bias=bias)
-        self.down = nn.Linear(inner, config.hidden_size, bias=bias)
+        self.up = Linear(config.hidden_size, 2 * inner if self.gated else inner, bias=bias)
+        self.down = Linear(inner, config.hidden_size, bias=bias)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """(B, T, hidden) to (B, T, hidden)."""

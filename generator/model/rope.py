@@ -16,7 +16,10 @@ from generator.model.config import ModelConfig, RopeScaling
 
 
 class Rotation(NamedTuple):
-    """Cosines and sines of one forward pass, float32, (B or 1, 1, T, head_dim)."""
+    """Cosines and sines of one forward pass, float32, (B or 1, 1, T, head_dim).
+
+    The first half of the sines is negated, which spares `rotate` doing that to every head.
+    """
 
     cos: torch.Tensor
     sin: torch.Tensor
@@ -37,16 +40,15 @@ class RotaryEmbedding:
         if self.frequencies.device != positions.device:
             self.frequencies = self.frequencies.to(positions.device)
         angles = positions[:, None, :, None].float() * self.frequencies
-        angles = torch.cat((angles, angles), dim=-1)
-        return Rotation(angles.cos() * self.attention_factor, angles.sin() * self.attention_factor)
+        cos, sin = angles.cos() * self.attention_factor, angles.sin() * self.attention_factor
+        return Rotation(torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1))
 
 
 def rotate(heads: torch.Tensor, rotation: Rotation) -> torch.Tensor:
     """Rotate (B, H, T, D) in float32 and round once to the input's dtype."""
     full = heads.float()
-    first, second = full.chunk(2, dim=-1)
-    turned = torch.cat((-second, first), dim=-1)
-    return torch.addcmul(full * rotation.cos, turned, rotation.sin).to(heads.dtype)
+    swapped = full.roll(full.shape[-1] // 2, dims=-1)
+    return torch.addcmul(full * rotation.cos, swapped, rotation.sin).to(heads.dtype)
 
 
 def rope_frequencies(config: ModelConfig) -> tuple[torch.Tensor, float]:

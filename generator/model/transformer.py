@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from generator.cache.kv_cache import KVCache
 from generator.model.attention import Attention, AttentionContext, AttentionKernel, DenseContext, sdpa
 from generator.model.config import ModelConfig
+from generator.model.linear import Linear, linear
 from generator.model.mlp import MLP
 from generator.model.norm import build_norm
 from generator.model.rope import RotaryEmbedding, Rotation
@@ -64,7 +65,7 @@ class Transformer(nn.Module):
         self.layers = nn.ModuleList(Layer(config, layer) for layer in range(config.num_layers))
         # A post-norm stack already ends in a norm.
         self.norm = build_norm(config) if config.norm_placement == "pre" else None
-        self.lm_head = None if config.tied_embeddings else nn.Linear(hidden, config.vocab_size, bias=False)
+        self.lm_head = None if config.tied_embeddings else Linear(hidden, config.vocab_size, bias=False)
         self.rope = RotaryEmbedding(config) if config.positions == "rope" else None
 
     @property
@@ -132,7 +133,7 @@ class Transformer(nn.Module):
 
     def project(self, hidden: torch.Tensor) -> torch.Tensor:
         """Logits (..., vocabulary) of hidden states (..., H) that `forward` returned."""
-        return F.linear(hidden, self.embed_tokens.weight) if self.lm_head is None else self.lm_head(hidden)
+        return linear(hidden, self.embed_tokens.weight) if self.lm_head is None else self.lm_head(hidden)
 
     @torch.no_grad()
     def initialise(self, *, std: float = 0.02, generator: torch.Generator | None = None) -> None:
