@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -28,6 +29,7 @@ from generator.training.optimizer_state import trainable
 from generator.training.optimizers import build_optimizer, set_learning_rate, use_averaged_weights
 from generator.training.precision import MixedPrecision
 from generator.training.progress import METRICS, Meter, MetricsLog, TrainingProgress, TrainingReport
+from generator.training.report import write_report
 from generator.training.schedule import learning_rate
 from generator.training.task import StepBatches, Task
 
@@ -255,8 +257,15 @@ class Trainer:
             if loss is not None and math.isfinite(loss) and (self.best is None or loss < self.best):
                 self.best = loss
                 save_checkpoint(self.folder / BEST, model=self.model, optimizer=None, state=self._state())
+            self._draw()
         use_averaged_weights(self.optimizer, False)
         return figures
+
+    def _draw(self) -> None:
+        """Charts of the run so far. None of them is worth ending it."""
+        if self.config.run.plots:
+            with contextlib.suppress(OSError):  # a full disk: the next checkpoint says so
+                write_report(self.folder)
 
     def _finish(self) -> str | None:
         """Let the task write the best model it has seen."""
