@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+import queue
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Unpack
 
 import torch
 
 from generator.citations import CitedText, says_unanswerable
-from generator.engine.generate import BatchGeneration, NextToken, check_prompts
-from generator.engine.text import OutputText
+from generator.engine.engine import ContinuousBatchingEngine
+from generator.engine.generate import check_prompts
+from generator.engine.requests import (
+    NO_PROMPT,
+    GenerationRequest,
+    RequestProgress,
+    merge_options,
+    whole_numbers,
+)
 from generator.errors import InvalidPrompt, TokenizerMissing
 from generator.generator import Generator, Prompt
 from generator.loading import ModelFolder, resolve_folder
@@ -23,22 +30,20 @@ from generator.quantization import quantize_int8
 from generator.tokenizer import Tokenizer
 from generator.types import (
     Completion,
-    FinishReason,
     GroundedAnswer,
     Passage,
     SamplingOptions,
     SamplingOverrides,
     TokenEvent,
-    TokenLogprob,
     Usage,
 )
 
-BATCH_SIZE = 16  # prompts decoded together unless the caller says otherwise
-_NO_PROMPT = "A prompt must be text or a list of token ids."
-
 
 class CheckpointGenerator(Generator):
-    """A transformer, its tokenizer if there is one, and the tokens at which it ends."""
+    """A transformer, its tokenizer if there is one, and the tokens at which it ends.
+
+    All generation, from whichever thread, runs on one engine: what comes at the same time shares its steps.
+    """
 
     def __init__(
         self,
@@ -46,10 +51,14 @@ class CheckpointGenerator(Generator):
         tokenizer: Tokenizer | None = None,
         *,
         eos_token_ids: frozenset[int] = frozenset(),
+        engine: ContinuousBatchingEngine | None = None,
     ) -> None:
+        """`engine` is one over the same model, set up by the caller; by default one is made on use."""
         self.model = model
         self.tokenizer = tokenizer
         self.eos_token_ids = eos_token_ids | (tokenizer.eos_token_ids if tokenizer else frozenset())
+        self._engine = engine
+        self._engine_lock = threading.Lock()
 
     @classmethod
     def load(
@@ -65,10 +74,22 @@ class CheckpointGenerator(Generator):
     def load_lora(self, folder: str | Path) -> None:
         """Put a PEFT adapter beside the weights."""
         attach_lora(self.model, LoraAdapter.load(resolve_folder(folder)))
+        self._engine = None  # with the keys and values of the weights as they were
 
     def merge_lora(self) -> int:
         """Fold the loaded adapters into the weights; returns how many layers changed."""
+        self._engine = None
         return merge_lora(self.model)
+
+    @property
+    def engine(self) -> ContinuousBatchingEngine:
+        """What all generation runs on, with its memory; made on first use."""
+        with self._engine_lock:
+            if self._engine is None:
+                self._engine = ContinuousBatchingEngine(
+                    self.model, self.tokenizer, eos_token_ids=self.eos_token_ids, speculation=True
+                )
+            return self._engine
 
     def quantize_int8(self) -> int:
         """Turn the weights into int8 (adapters merged before); returns how many layers changed."""
@@ -93,20 +114,12 @@ class CheckpointGenerator(Generator):
         prompts: Prompt | Sequence[Prompt],
         *,
         options: SamplingOptions | None = None,
-        batch_size: int = BATCH_SIZE,
         **overrides: Unpack[SamplingOverrides],
     ) -> list[Completion]:
-        """See `Generator.generate`; `batch_size` prompts share a forward pass."""
-        chosen = _options(options, overrides)
-        token_ids = self._tokenize(_several(prompts))
-        # Prompts of similar length together waste the least padding.
-        order = sorted(range(len(token_ids)), key=lambda index: len(token_ids[index]))
-        completions: dict[int, Completion] = {}
-        for start in range(0, len(order), batch_size):
-            group = order[start : start + batch_size]
-            outputs = self._complete([token_ids[index] for index in group], chosen)
-            completions.update(zip(group, outputs, strict=True))
-        return [completions[index] for index in range(len(token_ids))]
+        """See `Generator.generate`."""
+        chosen = merge_options(options, overrides)
+        requests = [self._request(tokens, chosen) for tokens in self._tokenize(_several(prompts))]
+        return self._complete(requests)
 
     def stream(
         self,
@@ -116,7 +129,7 @@ class CheckpointGenerator(Generator):
         **overrides: Unpack[SamplingOverrides],
     ) -> Iterator[TokenEvent]:
         """See `Generator.stream`. Without a tokenizer every event has a token and no text."""
-        chosen = _options(options, overrides)
+        chosen = merge_options(options, overrides)
         [token_ids] = self._tokenize([prompt])
         return self._stream(token_ids, chosen)
 
@@ -129,7 +142,7 @@ class CheckpointGenerator(Generator):
         **overrides: Unpack[SamplingOverrides],
     ) -> Iterator[TokenEvent | GroundedAnswer]:
         """See `Generator.answer_stream`."""
-        chosen = _options(options, overrides)
+        chosen = merge_options(options, overrides)
         if not question.strip():
             raise InvalidPrompt("The question is empty.", hint="Ask something.")
         if not passages:
@@ -165,49 +178,35 @@ class CheckpointGenerator(Generator):
         )
 
     def _stream(self, token_ids: list[int], options: SamplingOptions) -> Iterator[TokenEvent]:
-        generation = self._start([token_ids], options)
-        output = OutputText(self.tokenizer, options.stop)
-        while generation.has_pending_work:
-            for token in generation.step():
-                yield TokenEvent(self._take(token, output, generation, options), token.token_id)
-        if rest := output.finish():
-            yield TokenEvent(rest)
+        """Closing the iterator cancels the request."""
+        yield from self.engine.iterate(self._request(token_ids, options))
 
-    def _complete(self, prompts: list[list[int]], options: SamplingOptions) -> list[Completion]:
-        generation = self._start(prompts, options)
-        outputs = [OutputText(self.tokenizer, options.stop) for _ in prompts]
-        texts = [""] * len(prompts)
-        tokens: list[list[NextToken]] = [[] for _ in prompts]
-        while generation.has_pending_work:
-            for token in generation.step():
-                tokens[token.index].append(token)
-                texts[token.index] += self._take(token, outputs[token.index], generation, options)
-        return [
-            _completion(text + output.finish(), taken, output.stopped, len(prompt), options)
-            for text, taken, output, prompt in zip(texts, tokens, outputs, prompts, strict=True)
-        ]
+    def _complete(self, requests: Sequence[GenerationRequest]) -> list[Completion]:
+        """Run requests side by side; the first error is raised, and the rest cancelled."""
+        engine, inbox = self.engine, queue.SimpleQueue[RequestProgress]()
+        done: dict[str, Completion] = {}
+        try:
+            for request in requests:
+                engine.submit(request, inbox.put)
+            while len(done) < len(requests):
+                progress = inbox.get()
+                if progress.error is not None:
+                    raise progress.error
+                if progress.finished:
+                    done[progress.request_id] = _completion(progress)
+        finally:
+            for request in requests:
+                engine.cancel(request.request_id)
+        return [done[request.request_id] for request in requests]
 
-    def _start(self, prompts: list[list[int]], options: SamplingOptions) -> BatchGeneration:
+    def _request(self, token_ids: list[int], options: SamplingOptions) -> GenerationRequest:
         if options.stop:
             self._require_tokenizer()
-        return BatchGeneration(
-            self.model, prompts, [options] * len(prompts), eos_token_ids=self.eos_token_ids
-        )
-
-    def _take(
-        self, token: NextToken, output: OutputText, generation: BatchGeneration, options: SamplingOptions
-    ) -> str:
-        """The text a token adds; ends its prompt at a stop text. An end token has no text."""
-        if token.finish_reason == "stop":
-            return ""
-        text = output.push(token.token_id)
-        if output.stopped:
-            generation.stop(token.index)
-        return text
+        return GenerationRequest(prompt_token_ids=token_ids, options=options)
 
     def _tokenize(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         return [
-            self._require_tokenizer().encode(prompt) if isinstance(prompt, str) else _token_ids(prompt)
+            self._require_tokenizer().encode(prompt) if isinstance(prompt, str) else whole_numbers(prompt)
             for prompt in prompts
         ]
 
@@ -220,44 +219,24 @@ class CheckpointGenerator(Generator):
         return self.tokenizer
 
 
-def _options(options: SamplingOptions | None, overrides: SamplingOverrides) -> SamplingOptions:
-    fields = dict(overrides)
-    if isinstance(stop := fields.get("stop"), str | list):
-        fields["stop"] = (stop,) if isinstance(stop, str) else tuple(stop)
-    if isinstance(bias := fields.get("logit_bias"), Mapping):
-        fields["logit_bias"] = tuple(bias.items())
-    return replace(options or SamplingOptions(), **fields)
-
-
 def _several(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
     """A list of prompts, also where one prompt came alone."""
     if isinstance(prompts, str):
         return [prompts]
     if not isinstance(prompts, Iterable):
-        raise InvalidPrompt(_NO_PROMPT)
+        raise InvalidPrompt(NO_PROMPT)
     items = prompts.tolist() if isinstance(prompts, torch.Tensor) else list(prompts)
     return [items] if items and all(isinstance(item, int) for item in items) else items
 
 
-def _token_ids(prompt: Sequence[int]) -> list[int]:
-    try:
-        return [operator.index(token) for token in prompt]  # NumPy's and PyTorch's whole numbers, too
-    except TypeError as error:
-        raise InvalidPrompt(_NO_PROMPT) from error
-
-
-def _completion(
-    text: str, tokens: list[NextToken], stopped: bool, num_prompt_tokens: int, options: SamplingOptions
-) -> Completion:
-    reason: FinishReason = "stop" if stopped else tokens[-1].finish_reason or "length"
-    logprobs = tuple(TokenLogprob(token.token_id, token.logprob or 0.0) for token in tokens)
+def _completion(progress: RequestProgress) -> Completion:
     return Completion(
-        text=text,
-        token_ids=tuple(token.token_id for token in tokens),
-        finish_reason=reason,
-        num_prompt_tokens=num_prompt_tokens,
-        logprobs=logprobs if options.logprobs else None,
-        top_logprobs=tuple(token.top_logprobs for token in tokens) if options.top_logprobs else None,
+        text=progress.text,
+        token_ids=progress.token_ids,
+        finish_reason="stop" if progress.finish_reason == "stop" else "length",
+        num_prompt_tokens=progress.num_prompt_tokens,
+        logprobs=progress.logprobs,
+        top_logprobs=progress.top_logprobs,
     )
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from ragserve.settings import ParsingSettings, ServerSettings, Settings
     from retriever import BatchPrefetcher, Retriever
 
+_READER_SLOTS = 2
+
 
 def open_embedder(settings: Settings) -> Embedder:
     """Returns the embedder that the settings name; its weights are read when it first embeds."""
@@ -96,3 +98,14 @@ def open_generator(settings: Settings) -> Generator:
         adapter=settings.adapter,
         quantization=settings.quantization,
     )
+
+
+def generation_slots(settings: Settings) -> int:
+    """Returns how many answers may be in the making at once.
+
+    The reader computes on the thread that asks, so more than a few only slow each other down. A checkpoint's
+    threads merely wait for the engine, which batches whatever is there.
+    """
+    if settings.server.generation_slots is not None:
+        return settings.server.generation_slots
+    return _READER_SLOTS if settings.generator == READER else settings.server.max_requests

@@ -43,7 +43,10 @@ class ServerSettings:
         About("Host names to answer for; empty: this machine's own while on loopback, else any."),
     ] = ()
     max_requests: Annotated[int, About("Requests running or waiting before others get a 503.", 1)] = 64
-    generation_slots: Annotated[int, About("Answers generated at the same time; others wait.", 1)] = 2
+    generation_slots: Annotated[
+        int | None,
+        About("Answers generated at the same time; none: 2 by the reader, max_requests by a model.", 1),
+    ] = None
     search_batch_size: Annotated[int, About("Searches made together at most.", 1)] = 8
     search_wait_ms: Annotated[float, About("Longest that a search waits for others.", 0, 1000)] = 2.0
     max_body_bytes: Annotated[int, About("Largest request body, in bytes.", 1024)] = 262_144

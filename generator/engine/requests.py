@@ -73,6 +73,7 @@ class RequestProgress:
     num_prompt_tokens: int
     num_cached_tokens: int  # prompt tokens that a cache had already
     logprobs: tuple[TokenLogprob, ...] | None = None
+    top_logprobs: tuple[tuple[TokenLogprob, ...], ...] | None = None  # of every step, best first
     error: GeneratorError | None = None
 
 

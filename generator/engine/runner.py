@@ -30,8 +30,10 @@ class ModelRunner:
         hidden = model.embed(batch.token_ids, batch.positions)
         context = self.backend.context(batch, self.pool)
         hidden = model.run_layers(hidden, batch.positions, context)
-        rows = torch.tensor(wanted_rows(plan), device=model.device, dtype=torch.long)
-        return model.project(model.finish(hidden[0, rows]))
+        rows = wanted_rows(plan)
+        if not rows:  # nothing but the middles of prompts
+            return hidden.new_empty(0, model.config.vocab_size)
+        return model.project(model.finish(hidden[0, torch.tensor(rows, device=model.device)]))
 
     def _batch(self, plan: Seq[Piece]) -> RaggedBatch:
         num_groups = len(self.memory.groups)

@@ -54,6 +54,7 @@ class Sample:
         self._output = OutputText(tokenizer, options.stop)
         self._token_ids: list[int] = []
         self._logprobs: list[TokenLogprob] = []
+        self._top_logprobs: list[tuple[TokenLogprob, ...]] = []
         self._text = ""
         self._events: list[TokenEvent] = []
 
@@ -75,7 +76,8 @@ class Sample:
         if self.lookup is not None:
             self.lookup.extend((token_id,))
         if token.logprob is not None:
-            self._logprobs.append(TokenLogprob(token_id, token.logprob, token.top_logprobs))
+            self._logprobs.append(TokenLogprob(token_id, token.logprob))
+            self._top_logprobs.append(token.top_logprobs)
         is_end = token_id in self._eos_token_ids
         self._show("" if is_end else self._output.push(token_id), token_id)
         if is_end or self._output.stopped:
@@ -106,6 +108,7 @@ class Sample:
             num_prompt_tokens=self.num_prompt_tokens,
             num_cached_tokens=self.sequence.num_cached_tokens,
             logprobs=tuple(self._logprobs) if self.request.options.logprobs else None,
+            top_logprobs=tuple(self._top_logprobs) if self.request.options.top_logprobs else None,
             error=self.error,
         )
 

@@ -14,7 +14,7 @@ from fastapi import Request
 
 from ragserve.answers import AnswerEvent
 from ragserve.errors import InvalidK, ServerNotReady
-from ragserve.parts import open_batcher
+from ragserve.parts import generation_slots, open_batcher
 from ragserve.server.relay import Relay
 from ragserve.server.traffic import Traffic
 
@@ -35,7 +35,7 @@ class Service:
         self.settings = pipeline.settings.server
         self.traffic = Traffic(self.settings.max_requests)
         self._generators = ThreadPoolExecutor(
-            self.settings.generation_slots, thread_name_prefix="ragserve-answer"
+            generation_slots(pipeline.settings), thread_name_prefix="ragserve-answer"
         )
         self._batcher: Future[BatchPrefetcher] = Future()
         self._loading: threading.Thread | None = None

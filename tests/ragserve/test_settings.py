@@ -172,3 +172,9 @@ def test_load_heeds_the_working_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert Settings.load().k == 3
     assert Settings.load(k=4).k == 4
+
+
+def test_answers_in_the_making_are_few_for_the_reader_and_many_for_an_engine():
+    assert parts.generation_slots(Settings()) == 2
+    assert parts.generation_slots(Settings(generator="./model")) == ServerSettings().max_requests
+    assert parts.generation_slots(Settings(server=ServerSettings(generation_slots=5))) == 5
