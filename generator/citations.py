@@ -8,7 +8,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from generator.reader.sentences import ends_sentence
 from generator.types import AnswerSpan, Passage
+
+UNSUPPORTED_MARK = "[?]"
 
 # Scripts without spaces count a character as a word.
 _WORD = re.compile(r"[぀-ヿ㐀-鿿가-힯]|[^\W_぀-ヿ㐀-鿿가-힯]+")
@@ -25,6 +28,10 @@ _REFUSAL = re.compile(
 )
 _MIN_CITED_COVERAGE = 0.25  # share of a claim's words that the cited passage must have in one sentence
 _MIN_UNCITED_COVERAGE = 0.6  # the same for a passage that the model did not name
+_MIN_CLAIM_WORDS = 3  # "Yes." and "Here it is:" claim nothing
+_MARK = re.compile(r"\[\d+\]")
+_CODE = re.compile(r"`[^`]*`")
+_WORD_OR_SPACE = re.compile(r"\s+|\S+")
 
 
 class Evidence(NamedTuple):
@@ -90,8 +97,9 @@ class CitedText:
     """Generated text as it may be shown, piece by piece.
 
     A `[n]` survives if passage n exists and has a sentence that shares enough words with the claim before it;
-    `[1, 2]` becomes `[1][2]`. Brackets inside `code` are left alone. Margins of the whole text are trimmed.
-    What a citation needs to be decided is held back, so the pieces joined are exactly `text`.
+    `[1, 2]` becomes `[1][2]`. A sentence without one gets the passage that clearly says it, or else the mark
+    `[?]`: nothing given backs it. Code in `backticks` is left alone, margins of the whole text are trimmed.
+    What a citation or mark needs to be decided is held back, so the pieces joined are exactly `text`.
     """
 
     def __init__(self, passages: Sequence[Passage]) -> None:
@@ -101,6 +109,7 @@ class CitedText:
         self._spaces = ""  # held until something follows them
         self._dropped = False  # whether a citation after them did not hold
         self._evidence: list[tuple[int, Evidence]] = []  # (rank, evidence) in order of citation
+        self._closed = 0  # what is before this in `text` has been judged, sentence by sentence
         self.text = ""
 
     @property
@@ -127,11 +136,12 @@ class CitedText:
         return self._drain(final=False)
 
     def finish(self) -> str:
-        """The rest; an answer that cites nothing gets the passage that backs it clearly, if there is one."""
+        """The rest, the last sentence judged as the others were."""
         shown = self._drain(final=True)
-        if not self._evidence and self.text and not says_unanswerable(self.text):
-            shown += self._cite_whole()
-        return shown
+        self._spaces = ""
+        verdict = self._judge_sentence(self.text[self._closed :]) if self.text else ""
+        self.text += verdict
+        return shown + verdict
 
     def _drain(self, *, final: bool) -> str:
         shown = ""
@@ -140,7 +150,8 @@ class CitedText:
             if opening != 0:
                 plain = self._pending if opening < 0 else self._pending[:opening]
                 self._pending = self._pending[len(plain) :]
-                shown += self._show(plain)
+                for part in _WORD_OR_SPACE.findall(plain):
+                    shown += self._show(part)
                 continue
             match = None if self._inside_code() else _CITATION.match(self._pending)
             if match:
@@ -148,7 +159,7 @@ class CitedText:
                 if marks is None:
                     break
                 if marks:
-                    shown += self._show(marks)
+                    shown += self._show(marks, is_mark=True)
                 else:
                     self._dropped = True
                 self._pending = self._pending[match.end() :]
@@ -183,12 +194,15 @@ class CitedText:
         evidence = self._finder.find(claim, rank)
         return evidence if evidence and evidence.coverage >= _MIN_CITED_COVERAGE else None
 
-    def _show(self, plain: str) -> str:
+    def _show(self, plain: str, *, is_mark: bool = False) -> str:
         """Emit text, but hold its trailing blanks until something follows."""
         if self._dropped and not plain[0].isalnum():
             self._spaces = ""  # "red [9]." becomes "red."
         self._dropped = False
-        text = self._spaces + plain
+        verdict = ""
+        if self.text and self._spaces and not is_mark and not plain.isspace():
+            verdict = self._close_sentence(following=plain[0])
+        text = verdict + self._spaces + plain
         if not self.text:
             text = text.lstrip()
         body = text.rstrip()
@@ -196,15 +210,29 @@ class CitedText:
         self.text += body
         return body
 
-    def _cite_whole(self) -> str:
-        found = [(self._finder.find(self.text, rank), rank) for rank in range(1, len(self._passages) + 1)]
-        backed = [(evidence.coverage, -rank, evidence) for evidence, rank in found if evidence is not None]
-        if not backed or max(backed)[0] < _MIN_UNCITED_COVERAGE:
+    def _close_sentence(self, *, following: str) -> str:
+        """What to add to the sentence that ends here, if one does; its citations have come by now."""
+        sentence = self.text[self._closed :]
+        bare = _MARK.sub("", sentence).rstrip()
+        ended = "\n" in self._spaces or (ends_sentence(bare) and not following.islower())
+        if not ended or self._inside_code() or len(words(bare)) < _MIN_CLAIM_WORDS or bare.endswith(":"):
             return ""
-        _, negative_rank, evidence = max(backed)
-        self._evidence.append((-negative_rank, evidence))
-        self._spaces = ""
-        return self._show(f" [{-negative_rank}]")
+        verdict = self._judge_sentence(sentence)
+        self._closed = len(self.text) + len(verdict)
+        return verdict
+
+    def _judge_sentence(self, sentence: str) -> str:
+        """Nothing for one that is cited or claims nothing, the passage that says it, or the mark."""
+        if _MARK.search(_CODE.sub("", sentence)) or says_unanswerable(sentence) or not words(sentence):
+            return ""
+        found = ((self._finder.find(sentence, rank), -rank) for rank in range(1, len(self._passages) + 1))
+        backed = [(evidence.coverage, rank, evidence) for evidence, rank in found if evidence is not None]
+        if backed and max(backed)[0] >= _MIN_UNCITED_COVERAGE:
+            _, negative_rank, evidence = max(backed)
+            self._evidence.append((-negative_rank, evidence))
+            return f" [{-negative_rank}]"
+        claims = len(words(sentence)) >= _MIN_CLAIM_WORDS and not self._inside_code()
+        return f" {UNSUPPORTED_MARK}" if claims else ""
 
     def _claim(self) -> str:
         """The sentence that a citation here belongs to: the one before it, without earlier marks."""

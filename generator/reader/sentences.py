@@ -33,6 +33,14 @@ def sentence_spans(text: str) -> list[tuple[int, int]]:
     return spans
 
 
+def ends_sentence(text: str) -> bool:
+    """Whether a text that goes on after a space has come to the end of a sentence."""
+    bare = text.rstrip("\"'”’)]」』")
+    if not bare.endswith((".", "!", "?", "…", "。", "！", "？", "؟", "।")):
+        return False
+    return not bare.endswith(".") or _ends_sentence(text, 0, len(bare))
+
+
 def _ends_sentence(text: str, start: int, end: int) -> bool:
     """Whether the mark before `end` ends a sentence: no abbreviation, no lower case after it."""
     if _ABBREVIATION.search(text, max(start, end - 12), end):

@@ -31,8 +31,8 @@ _TURNING = _set(
     "if unless except only but although though however until before after instead rather almost nearly "
     "hardly rarely seldom sometimes often usually some few most once formerly former planned proposed "
     "believed claimed said says alleged reportedly perhaps possibly probably may might could would should or "
-    "false untrue wrong denied whether hypothesis hypothesised hypothesized aim aims aimed investigate evaluate "
-    "assess determine clarify clarifying question how when"
+    "false untrue wrong denied whether hypothesis hypothesised hypothesized aim aims aimed investigate "
+    "evaluate assess determine clarify clarifying question how when"
 )
 _MIN_WORDS = 2
 _SLACK = 4  # other content words that may stand among the question's

@@ -47,8 +47,8 @@ def test_a_cited_sentence_gets_the_passages_sentence_as_evidence() -> None:
         ("It was built in 1889 [0] by Gustave [1].", "It was built in 1889 by Gustave [1]."),
         ("It was built in 1889 [1, 7].", "It was built in 1889 [1]."),
         ("Built in 1889 [ 1 ;1 ]", "Built in 1889 [1]"),
-        ("Zebras eat grass [2].", "Zebras eat grass."),
-        ("The zebra eats fresh green grass at night [2].", "The zebra eats fresh green grass at night."),
+        ("Zebras eat grass [2].", "Zebras eat grass. [?]"),
+        ("The zebra eats fresh green grass at night [2].", "The zebra eats fresh green grass at night. [?]"),
         ("[2] The bridge crosses the river.", "[2] The bridge crosses the river."),
         (
             "According to [2], the bridge crosses the river.",
@@ -56,12 +56,37 @@ def test_a_cited_sentence_gets_the_passages_sentence_as_evidence() -> None:
         ),
         ("It is red. [1] It stands 330 metres tall. [1]", "It is red. [1] It stands 330 metres tall. [1]"),
         ("  The tower is red [1].\n\n", "The tower is red [1]."),
-        ("Zebras take `items[1]` and [see] a[", "Zebras take `items[1]` and [see] a["),
-        ("Zebras see no end [1", "Zebras see no end [1"),
+        ("Zebras take `items[1]` and [see] a[", "Zebras take `items[1]` and [see] a[ [?]"),
+        ("Zebras see no end [1", "Zebras see no end [1 [?]"),
     ],
 )
 def test_only_citations_that_hold_are_shown(given: str, shown: str) -> None:
     assert cite(given).text == shown
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        (
+            "The tower is red [1]. Zebras eat fresh grass. It stands 330 metres tall [1].",
+            "The tower is red [1]. Zebras eat fresh grass. [?] It stands 330 metres tall [1].",
+        ),
+        (
+            "The old tower is red. Zebras eat fresh grass.",
+            "The old tower is red. [1] Zebras eat fresh grass. [?]",
+        ),
+        ("Zebras met Dr. Gustave at 5 p.m. on Monday.", "Zebras met Dr. Gustave at 5 p.m. on Monday. [?]"),
+        ("Sure! Here is what I found:\nThe old tower is red [1].", None),
+        (
+            "Zebras eat grass daily\nThe old tower is red [1].",
+            "Zebras eat grass daily [?]\nThe old tower is red [1].",
+        ),
+        ("The old tower is red [1]. The passages do not mention zebras at all.", None),
+        ("The old tower is red. [1] It stands 330 metres tall. [1]", None),
+    ],
+)
+def test_sentences_that_nothing_backs_are_marked(given: str, shown: str | None) -> None:
+    assert cite(given).text == (given if shown is None else shown)
 
 
 def test_two_passages_for_one_claim_become_two_marks() -> None:
@@ -121,6 +146,8 @@ def test_refusals_are_recognised(text: str, refuses: bool) -> None:
                 "`x[1]`",
                 " bridge",
                 "7",
+                "Zebras eat fresh grass",
+                " and Mr. Voss ",
             ]
         ),
         max_size=12,
