@@ -24,18 +24,18 @@ class RunConfig:
     """Where a run lives and when it stops, saves and validates."""
 
     folder: str  # checkpoints, metrics.jsonl, plots and the finished model go there
-    seed: int = 17
-    max_steps: int | None = None  # None: as many as the task plans
+    seed: int = 17  # of the data's order, fresh weights and dropout
+    max_steps: int | None = None  # absent: as many as the task plans
     max_seconds: float | None = None  # wall clock, over all resumptions; the schedule ends with it
     checkpoint_seconds: float = 180.0  # between checkpoints
-    validate_steps: int = 0  # 0: only at the end
+    validate_steps: int = 0  # between validations; 0: only at the end
     log_steps: int = 10  # between lines of metrics.jsonl
-    prefetch: int = 4  # steps prepared ahead
-    threads: int = 0  # 0: PyTorch's choice
+    prefetch: int = 4  # steps prepared ahead by a background thread
+    threads: int = 0  # of the CPU; 0: PyTorch's choice
     device: str = "auto"  # cpu, cuda, cuda:N; auto: the GPU if there is one
     precision: PrecisionName = "float32"  # of the products; weights and moments stay float32
     gradient_checkpointing: bool = False  # compute each layer twice instead of keeping what it computed
-    flop_ceiling: float | None = None  # of the device, FLOP/s; None: measured when the run starts
+    flop_ceiling: float | None = None  # of the device, FLOP/s; absent: measured when the run starts
     plots: bool = True  # PNG files and an HTML page at each validation and at the end
 
 
@@ -50,7 +50,7 @@ class OptimizerConfig:
     clip_norm: float = 1.0  # of the whole gradient
     warmup_fraction: float = 0.06  # of the run
     final_fraction: float = 0.0  # of the learning rate, at the end
-    name: OptimizerName = "adamw"
+    name: OptimizerName = "adamw"  # see above
     schedule: ScheduleName = "linear"  # after the warm-up
     decay_fraction: float = 0.2  # of the run, at its end (warmup-stable-decay)
     momentum: float = 0.95  # muon

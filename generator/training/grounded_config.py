@@ -10,28 +10,28 @@ from dataclasses import dataclass, field
 class Stage:
     """A stretch of the curriculum: so many questions with windows of so many word pieces (from, to)."""
 
-    questions: int
-    windows: tuple[int, int]
+    questions: int  # drawn by the weights of their sources
+    windows: tuple[int, int]  # the shortest and the longest, in word pieces
 
 
 @dataclass(frozen=True, slots=True)
 class UnanswerableConfig:
     """Share of rows without an answer, and how they are made (relative weights)."""
 
-    share: float = 0.18
-    similar_passage: float = 0.3
-    searched_passage: float = 0.2
-    left_out: float = 0.2
-    changed_question: float = 0.3
+    share: float = 0.18  # of all rows
+    similar_passage: float = 0.3  # weight: a passage of the same title that shares the question's words
+    searched_passage: float = 0.2  # weight: a hard negative from `references`
+    left_out: float = 0.2  # weight: the right passage without the sentences that answer
+    changed_question: float = 0.3  # weight: the right passage, and a name or number of the question replaced
 
 
 @dataclass(frozen=True, slots=True)
 class LossConfig:
     """Weights of the three losses."""
 
-    span: float = 1.0
-    writing: float = 0.5
-    pointer: float = 0.25
+    span: float = 1.0  # where the answer begins and ends
+    writing: float = 0.5  # the answer's tokens under the mixture of both heads
+    pointer: float = 0.25  # where each token is copied from
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +39,19 @@ class GroundedQAConfig:
     """Keys of `[task]` with `kind = "grounded-qa"`."""
 
     start_folder: str  # a MiniLM (BERT) folder: model.safetensors, config.json, tokenizer.json
-    data_folder: str
+    data_folder: str  # of all data files
     questions: tuple[str, ...]  # jsonl files in data_folder
-    stages: tuple[Stage, ...]
-    kind: str = "grounded-qa"
+    stages: tuple[Stage, ...]  # one after the other
+    kind: str = "grounded-qa"  # what this table configures
     references: str = ""  # jsonl with hard negatives by question id, and the passages they name
-    reference_passages: str = ""
+    reference_passages: str = ""  # jsonl with those passages
     weights: Mapping[str, float] = field(default_factory=dict)  # by source; unnamed sources are left out
     validation_share: float = 0.05  # of titles
     validation_shares: Mapping[str, float] = field(default_factory=dict)  # by source, where it differs
-    validation_questions: int = 256
-    validation_window: int = 256
+    validation_questions: int = 256  # of those held out
+    validation_window: int = 256  # word pieces
     max_answer_words: int = 40  # longer ones are left out
-    tokens_per_batch: int = 4096
-    batches_per_step: int = 1
-    unanswerable: UnanswerableConfig = field(default_factory=UnanswerableConfig)
-    losses: LossConfig = field(default_factory=LossConfig)
+    tokens_per_batch: int = 4096  # padding included
+    batches_per_step: int = 1  # gradients of so many batches make one step
+    unanswerable: UnanswerableConfig = field(default_factory=UnanswerableConfig)  # see below
+    losses: LossConfig = field(default_factory=LossConfig)  # see below

@@ -1,68 +1,24 @@
 from __future__ import annotations
 
 import builtins
-from dataclasses import replace
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 from generator.training.checkpoint import load_checkpoint
-from generator.training.config import OptimizerConfig, OptimizerName, RunConfig, TrainingConfig
+from generator.training.config import OptimizerConfig
 from generator.training.errors import InvalidTrainingConfig, OptimizerMissing
 from generator.training.optimizers import MuonWithAdamW, build_optimizer
 from generator.training.schedule import learning_rate
-from generator.training.task import StepBatches, Task
 from generator.training.trainer import LAST, Trainer
 
-from .test_training import interrupt_after, losses
-
-NAMES = get_args(OptimizerName)
-RATES = {"adafactor": 0.05, "lion": 0.01}
-
-
-class Net(nn.Module):
-    """Embedding, two layers, a norm and a head: every kind of parameter that optimisers tell apart."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.embed = nn.Embedding(7, 6)
-        self.layers = nn.ModuleList(nn.Linear(6, 6) for _ in range(2))
-        self.norm = nn.LayerNorm(6)
-        self.head = nn.Linear(6, 7)
-        generator = torch.Generator().manual_seed(0)
-        with torch.no_grad():
-            for parameter in self.parameters():
-                parameter.copy_(0.4 * torch.randn(parameter.shape, generator=generator))
-
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        hidden = self.embed(tokens)
-        for layer in self.layers:
-            hidden = hidden + torch.tanh(layer(hidden))
-        return self.head(self.norm(hidden))
-
-
-class SuccessorTask(Task[Net, torch.Tensor]):
-    """Which number follows, modulo 7."""
-
-    num_steps = 24
-
-    def build_model(self) -> Net:
-        return Net()
-
-    def batches(self, step: int, *, rank: int = 0, num_processes: int = 1) -> StepBatches[torch.Tensor]:
-        generator = torch.Generator().manual_seed(step)
-        parts = [torch.randint(7, (8,), generator=generator) for _ in range(4)]
-        return StepBatches(parts[rank::num_processes], divisor=32)
-
-    def loss(self, model: Net, batch: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
-        loss = nn.functional.cross_entropy(model(batch), (batch + 1) % 7, reduction="sum")
-        return loss, {"examples": float(len(batch)), "tokens": float(len(batch))}
-
-    def validate(self, model: Net) -> dict[str, float]:
-        return {"loss": float(self.loss(model, torch.arange(7))[0]) / 7}
+from .successor import NAMES, Net, SuccessorTask, successor_config
+from .test_training import logged, losses
 
 
 def flattened(value: Any) -> Any:
@@ -74,29 +30,36 @@ def flattened(value: Any) -> Any:
     return [flattened(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def config(folder: Path, name: Any, **changes: Any) -> TrainingConfig:
-    run = RunConfig(folder=str(folder), log_steps=1, validate_steps=8, flop_ceiling=1e12, plots=False)
-    schedule: Any = "constant" if name == "schedule-free-adamw" else "linear"
-    optimizer = OptimizerConfig(name=name, schedule=schedule, learning_rate=RATES.get(name, 0.03), **changes)
-    return TrainingConfig(run, {"kind": "successor"}, optimizer)
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run of each optimiser that was killed after step 11 of 24."""
+    folder = tmp_path_factory.mktemp("killed")
+    command = [sys.executable, str(Path(__file__).with_name("kill_runs.py")), str(folder), "11"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_optimiser_learns_and_resumes_to_the_last_bit(name: str, tmp_path: Path) -> None:
-    whole = Trainer(config(tmp_path / "whole", name), SuccessorTask())
+def test_every_optimiser_learns_and_resumes_a_killed_run_to_the_last_bit(
+    name: str, tmp_path: Path, killed: Path
+) -> None:
+    torch.set_num_threads(1)
+    whole = Trainer(successor_config(tmp_path, name), SuccessorTask())
     report = whole.run()
-    assert report.validation["loss"] < 0.8 * losses(tmp_path / "whole")[1][0]
+    assert report.validation["loss"] < 0.8 * losses(tmp_path)[1][0]
 
-    parts = config(tmp_path / "parts", name)
-    assert Trainer(parts, SuccessorTask(), on_progress=interrupt_after(11)).run().interrupted
-    resumed = Trainer(parts, SuccessorTask())
+    # Every step saves, but the kill comes between a step and its save: it is taken again.
+    config = successor_config(killed / name, name, checkpoint_seconds=0.0)
+    resumed = Trainer(config, SuccessorTask())
     assert resumed.run().validation == report.validation
-    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+    assert [record["step"] for record in logged(killed / name)].count(11) == 2
+    assert losses(killed / name) == losses(tmp_path)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_checkpoint_holds_all_that_an_optimiser_knows(name: str, tmp_path: Path) -> None:
-    given = replace(config(tmp_path, name), run=replace(config(tmp_path, name).run, max_steps=3))
+    given = successor_config(tmp_path, name, max_steps=3)
     trainer = Trainer(given, SuccessorTask())
     trainer.run()
     model = Net()
