@@ -19,6 +19,7 @@ KVLayout = Literal["paged", "contiguous"]
 _SHARE_OF_FREE_MEMORY = 0.25  # on the CPU, where others live too
 _SHARE_OF_FREE_GPU_MEMORY = 0.8
 _MOST_BYTES_ON_CPU = 4 * 2**30
+_SHORTEST_ROW = 4096  # tokens
 
 
 def kv_bytes_per_token(config: ModelConfig, dtype: torch.dtype, *, num_layers: int | None = None) -> int:
@@ -53,7 +54,7 @@ def build_memory(
     layers = _layers_by_window(config)
     if layout == "contiguous":
         per_token = kv_bytes_per_token(config, dtype)
-        row_tokens = min(config.max_positions, kv_bytes // per_token)
+        row_tokens = min(config.max_positions, _row_tokens(kv_bytes // per_token, max_num_sequences))
         num_rows = min(max_num_sequences, kv_bytes // max(1, row_tokens * per_token))
         if row_tokens < 2:
             raise _too_small(kv_bytes, 2 * per_token)
@@ -82,6 +83,11 @@ def build_memory(
     return PagedMemory(
         groups, block_size=block_size, max_piece_tokens=max_piece_tokens, prefix_cache=prefix_cache
     )
+
+
+def _row_tokens(num_tokens: int, max_num_sequences: int) -> int:
+    """An equal share for every sequence, but no row so short that a prompt with passages does not fit."""
+    return max(num_tokens // max_num_sequences, min(num_tokens, _SHORTEST_ROW))
 
 
 def _layers_by_window(config: ModelConfig) -> dict[int | None, list[int]]:

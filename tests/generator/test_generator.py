@@ -86,9 +86,8 @@ class _Parrot:
 
 @pytest.fixture
 def scripted(loaded: CheckpointGenerator) -> Scripted:
-    engine = ContinuousBatchingEngine(
-        loaded.model, loaded.tokenizer
-    )  # without drafts: each token is asked for
+    # An engine that does not draft, so that the script is asked for one token after the other.
+    engine = ContinuousBatchingEngine(loaded.model, loaded.tokenizer)
     return Scripted(loaded.model, loaded.tokenizer, engine=engine)
 
 
