@@ -9,6 +9,7 @@ import sqlite3
 import time
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, count
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -78,10 +79,11 @@ class CatalogWriter:
 
     # --- files
 
-    def store(self, file: SourceFile, conversion: Conversion) -> str:
+    def store(self, file: SourceFile, conversion: Conversion, *, new_id: str | None = None) -> str:
         """Make the file's document this one, in place of whatever it was; returns the document's id.
 
-        Chunks that are the same as before keep their id and vector.
+        Chunks that are the same as before keep their id and vector. A document that is new here gets
+        `new_id`, if that is given and free.
         """
         previous = self._document_of(file.uri)
         row = self.connection.execute(
@@ -92,7 +94,7 @@ class CatalogWriter:
         elif previous is not None and self._files_of(previous) == 1:
             document = previous
         else:
-            document = self._new_document(conversion.content_key)
+            document = self._new_document(conversion.content_key, new_id)
         id_ = self._write_document(document, file, conversion)
         self._write_chunks(document, id_, conversion)
         self._record(file, "indexed", conversion.content_key, conversion.conversion, document=document)
@@ -195,17 +197,18 @@ class CatalogWriter:
             "SELECT count(*) FROM files WHERE document = ?", (document,)
         ).fetchone()[0]
 
-    def _new_document(self, content_key: bytes) -> int:
-        attempt = 0
-        while self.connection.execute(
-            "SELECT 1 FROM documents WHERE id = ?", (document_id(content_key, attempt),)
-        ).fetchone():
-            attempt += 1
+    def _new_document(self, content_key: bytes, preferred_id: str | None) -> int:
+        ids = (document_id(content_key, attempt) for attempt in count())
+        id_ = next(
+            candidate
+            for candidate in chain([preferred_id] if preferred_id else [], ids)
+            if not self.connection.execute("SELECT 1 FROM documents WHERE id = ?", (candidate,)).fetchone()
+        )
         cursor = self.connection.execute(
             "INSERT INTO documents (id, content_key, conversion, size, title, format, parser, metadata,"
             " warnings, text, text_characters, indexed_at)"
             " VALUES (?, ?, '', 0, '', '', '', '', '', x'', 0, 0)",
-            (document_id(content_key, attempt), content_key),
+            (id_, content_key),
         )
         return cursor.lastrowid
 

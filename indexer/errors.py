@@ -123,3 +123,15 @@ class UnknownDocument(IndexerError, KeyError):
     """No document has this id, or none has it any more."""
 
     code = "unknown-document"
+
+
+class ExportExists(IndexerError):
+    """The file that an export would write is there already."""
+
+    code = "export-exists"
+
+
+class InvalidExport(IndexerError):
+    """A line of a file to import is not what an export writes."""
+
+    code = "invalid-export"

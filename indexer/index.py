@@ -23,8 +23,10 @@ from indexer.scoring import best_first
 from indexer.snapshot import IndexView
 from indexer.types import (
     Chunk,
+    ExportReport,
     FileStatus,
     Filters,
+    ImportReport,
     IndexChanges,
     IndexStats,
     IngestProgress,
@@ -145,6 +147,39 @@ class Index:
             )
         self.refresh()
         return report
+
+    # --- taking it elsewhere
+
+    def export(
+        self, path: str | os.PathLike[str], *, vectors: bool = False, replace: bool = False
+    ) -> ExportReport:
+        """Write the present state to a file of JSON Lines; ingests go on meanwhile."""
+        from indexer.exporting import export
+
+        return export(self.catalog, Path(path), vectors=vectors, replace=replace)
+
+    def import_export(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        progress: Callable[[IngestProgress], None] | None = None,
+    ) -> ImportReport:
+        """Bring in what `export` wrote, all of it or nothing; vectors of another embedder are made anew.
+
+        A file of the export takes the place of one with the same uri; what else is in the index stays.
+        """
+        from indexer.importing import import_export
+
+        with writer_lock(self.folder, holder=self._ingesting_process):
+            self.check_embedder(self.embedder)
+            self._prepare_writing()
+            report = import_export(
+                self.catalog, self.embedder, Path(path), progress=progress, finish=self._save_vectors
+            )
+        self.refresh()
+        return report
+
+    # --- the embedder
 
     @property
     def embedder(self) -> Embedder:

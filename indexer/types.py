@@ -143,6 +143,28 @@ class IngestReport:
 
 
 @dataclass(frozen=True, slots=True)
+class ExportReport:
+    """What an export wrote."""
+
+    documents: int
+    chunks: int
+    files: int  # those that are no document included
+    bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """What an import brought in."""
+
+    documents: int
+    chunks: int
+    files: int  # those that are no document included
+    embedded: int  # texts that had to be embedded; the others came with a vector or had one already
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class IngestProgress:
     """How far an ingest is; sent after every batch."""
 

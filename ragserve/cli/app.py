@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ragserve.cli import care, configure, evaluate, ingest, query, search, serve, train
+from ragserve.cli import care, configure, evaluate, ingest, query, search, serve, train, transfer
 from ragserve.cli.exits import ending_with_its_reader
 
 app = typer.Typer(
@@ -45,6 +45,8 @@ for _name, _command in {
     "stats": care.stats,
     "verify": care.verify,
     "doctor": care.doctor,
+    "export": transfer.export,
+    "import": transfer.import_,
     "config": configure.config,
     "train": train.train,
     "eval": evaluate.evaluate,

@@ -338,6 +338,29 @@ def test_a_failing_disk_is_exit_code_1(filled, monkeypatch):
     assert found.err == "Error: /index/catalog.sqlite3: No space left on device.\n"
 
 
+# --- export and import
+
+
+def test_an_exported_index_answers_the_same_where_it_is_imported(filled, home, embedder):
+    exported = filled("export", "all.jsonl", "--vectors", "--json").document
+    assert (exported["documents"], exported["path"]) == (3, "all.jsonl")
+    calls = embedder.num_calls
+    assert filled("import", "all.jsonl", "--index", "other", "--json").document["embedded"] == 0
+    assert embedder.num_calls == calls
+    question = ("search", "apple trees", "--json")
+    assert filled(*question, "--index", "other").document["hits"] == filled(*question).document["hits"]
+
+
+def test_export_keeps_a_file_that_is_there_and_import_says_which_line_is_wrong(filled, home):
+    (home / "all.jsonl").write_text("{}\n")
+    found = filled("export", "all.jsonl", "--json")
+    assert (found.code, found.document["error"]["code"]) == (2, "export-exists")
+    found = filled("import", "all.jsonl", "--index", "other")
+    assert found.code == 2
+    assert "all.jsonl, line 1: the field type is missing" in found.err.replace("\n       ", " ")
+    assert filled("export", "all.jsonl", "--force").code == 0
+
+
 # --- form
 
 
@@ -352,6 +375,8 @@ def test_everything_fits_into_80_columns(filled, corpus):
         ["doctor"],
         ["stats"],
         ["verify"],
+        ["export", "all.jsonl"],
+        ["import", "all.jsonl"],
         ["config"],
         ["query", ""],
     ]
@@ -364,7 +389,8 @@ def test_every_command_explains_itself_in_80_columns(ragserve):
     overview = ragserve("--help")
     names = [line.split()[0] for line in overview.out.partition("Commands:\n")[2].splitlines()]
     assert names == [
-        *("ingest", "query", "search", "serve", "stats", "verify", "doctor", "config", "train", "eval")
+        *("ingest", "query", "search", "serve", "stats", "verify", "doctor", "export", "import"),
+        *("config", "train", "eval"),
     ]
     for name in names:
         found = ragserve(name, "--help")
