@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from generator.training.config import require_positive
+from generator.training.errors import InvalidTrainingConfig
+
 SaveDtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 
@@ -56,3 +59,8 @@ class CausalLMConfig:
     validation_answers: int = 32  # with format = "grounded": written and scored at each validation
     save_dtype: SaveDtype = "auto"  # of the finished model; auto: as the start, or float32 from scratch
     grounded: GroundedPromptConfig = field(default_factory=GroundedPromptConfig)  # see below
+
+    def __post_init__(self) -> None:
+        require_positive(self, "task", "epochs", "tokens_per_batch", "batches_per_step")
+        if self.max_tokens < 2:
+            raise InvalidTrainingConfig(f"'task.max_tokens' is {self.max_tokens}, but must be at least 2.")

@@ -38,6 +38,9 @@ class RunConfig:
     flop_ceiling: float | None = None  # of the device, FLOP/s; absent: measured when the run starts
     plots: bool = True  # PNG files and an HTML page at each validation and at the end
 
+    def __post_init__(self) -> None:
+        require_positive(self, "run", "max_steps", "max_seconds", "log_steps", "prefetch", "flop_ceiling")
+
 
 @dataclass(frozen=True, slots=True)
 class OptimizerConfig:
@@ -55,6 +58,9 @@ class OptimizerConfig:
     decay_fraction: float = 0.2  # of the run, at its end (warmup-stable-decay)
     momentum: float = 0.95  # muon
 
+    def __post_init__(self) -> None:
+        require_positive(self, "optimizer", "learning_rate", "clip_norm")
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingConfig:
@@ -63,6 +69,14 @@ class TrainingConfig:
     run: RunConfig
     task: Mapping[str, Any]
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+
+
+def require_positive(config: Any, where: str, *names: str) -> None:
+    """Refuse zero and less, and what is no number; an absent value is fine."""
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not value > 0:
+            raise InvalidTrainingConfig(f"'{where}.{name}' is {value}, but must be above 0.")
 
 
 def load_config(path: Path, *, overrides: Sequence[str] = ()) -> TrainingConfig:

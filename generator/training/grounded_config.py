@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from generator.training.config import require_positive
+from generator.training.errors import InvalidTrainingConfig
+
 
 @dataclass(frozen=True, slots=True)
 class Stage:
@@ -55,3 +58,8 @@ class GroundedQAConfig:
     batches_per_step: int = 1  # gradients of so many batches make one step
     unanswerable: UnanswerableConfig = field(default_factory=UnanswerableConfig)  # see below
     losses: LossConfig = field(default_factory=LossConfig)  # see below
+
+    def __post_init__(self) -> None:
+        require_positive(self, "task", "tokens_per_batch", "batches_per_step")
+        if not sum(stage.questions for stage in self.stages):
+            raise InvalidTrainingConfig("'task.stages' holds no question.")

@@ -82,7 +82,7 @@ def read_hard_negatives(references: Path, passages: Path) -> dict[str, list[tupl
     negatives: dict[str, list[tuple[str, str]]] = {}
     for where, record in read_jsonl(references):
         ids = record.get("hard_neg")
-        if not isinstance(ids, list) or not all(pid in texts for pid in ids):
+        if not isinstance(ids, list) or not all(isinstance(pid, int) and pid in texts for pid in ids):
             raise InvalidTrainingData(f"{where}: the field 'hard_neg' names passages that do not exist.")
         negatives[str(record.get("id"))] = [texts[pid] for pid in ids]
     return negatives
@@ -91,7 +91,7 @@ def read_hard_negatives(references: Path, passages: Path) -> dict[str, list[tupl
 def read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """("file, line n", object) of each line; a malformed line is an error that names it."""
     try:
-        file = path.open(encoding="utf-8")
+        file = path.open("rb")
     except OSError as error:
         raise InvalidTrainingData(f"{path} cannot be read: {error.strerror}.") from error
     with file:
@@ -99,8 +99,10 @@ def read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             where = f"{path}, line {number}"
             try:
                 record = json.loads(line)
-            except ValueError as error:
-                raise InvalidTrainingData(f"{where} is not JSON: {error}.") from error
+            except (ValueError, RecursionError) as error:
+                raise InvalidTrainingData(
+                    f"{where} is not JSON: {error}.", hint="Each line is one JSON object in UTF-8."
+                ) from error
             if not isinstance(record, dict):
                 raise InvalidTrainingData(f"{where} is no JSON object.")
             yield where, record

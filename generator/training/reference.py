@@ -57,11 +57,7 @@ def _type(hint: Any) -> str:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
         return ", ".join(f"`{value}`" for value in arguments)
-    if (
-        is_dataclass(hint)
-        or hint is dict
-        or (isinstance(origin, type) and issubclass(origin, typing.Mapping))
-    ):
+    if is_dataclass(hint) or origin is Mapping:
         return "table"
     if origin is tuple:
         return "list of tables" if is_dataclass(arguments[0]) else "list"

@@ -161,7 +161,9 @@ class Trainer:
             batches = self.task.batches(step, rank=rank, num_processes=count)
             return pin_memory(batches) if self.device.type == "cuda" else batches
 
-        return PrefetchDataLoader(make, first=self.step, last=self.num_steps, depth=self.config.run.prefetch)
+        # A run whose time is over takes no step more when it is started again.
+        last = self.step if self.step and self.progress >= 1 else self.num_steps
+        return PrefetchDataLoader(make, first=self.step, last=last, depth=self.config.run.prefetch)
 
     def _agree_on_progress(self, *, stop: bool = False) -> tuple[float, bool]:
         """How far all processes say they are, and whether any was asked to stop."""

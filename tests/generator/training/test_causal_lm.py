@@ -225,7 +225,7 @@ def test_a_malformed_record_is_named_by_line_and_field(
         ([{"text": "x"}], "", InvalidTrainingConfig, "either 'task.start' or 'task.model'"),
         ([{"text": "x"}], 'start = "{base}"\nstrat = 1', InvalidTrainingConfig, "Did you mean 'start'"),
         ([{"text": "x"}], 'start = "/nowhere/at all"', GeneratorError, "There is no folder"),
-        ([{"text": "x"}], 'start = "{base}"\nepochs = 0', InvalidTrainingConfig, "no step at all"),
+        ([{"text": "x"}], 'start = "{base}"\nepochs = 0', InvalidTrainingConfig, "must be above 0"),
         (
             [{"prompt": "the " * 99, "completion": "x"}],
             'start = "{base}"\nmax_tokens = 20',

@@ -58,6 +58,9 @@ def test_overrides_take_toml_values_and_bare_words(tmp_path: Path) -> None:
             "'run.precision' is 'bf16', which means",
         ),
         ('[run]\nfolder = "x"\nprecision = "float23"\n[task]\n', "Did you mean 'float32'?"),
+        (MINIMAL + "[optimizer]\nclip_norm = 0\n", "'optimizer.clip_norm' is 0.0, but must be above 0."),
+        (MINIMAL + "[optimizer]\nlearning_rate = nan\n", "'optimizer.learning_rate' is nan, but must be"),
+        ('[run]\nfolder = "x"\nlog_steps = 0\n[task]\n', "'run.log_steps' is 0, but must be above 0."),
         ("run = 3\n[task]\n", "'run' is 3, which is no Mapping."),
         ("[run\n", "is not a TOML file"),
     ],
@@ -81,6 +84,19 @@ def test_an_unknown_task_lists_the_known_ones(tmp_path: Path) -> None:
     config = load_config(written(tmp_path, '[run]\nfolder = "x"\n[task]\nkind = "poetry"\n'))
     with pytest.raises(InvalidTrainingConfig, match="'grounded-qa'"):
         build_task(config)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("stages", (), "'task.stages' holds no question"),
+        ("batches_per_step", 0, "'task.batches_per_step' is 0, but must be above 0"),
+    ],
+)
+def test_a_task_that_cannot_begin_is_refused(key: str, value: object, message: str) -> None:
+    data = dict(load_config(RECIPE).task) | {key: value}
+    with pytest.raises(InvalidTrainingConfig, match=message):
+        parse_dataclass(GroundedQAConfig, data, where="task")
 
 
 def test_the_shipped_recipe_is_a_valid_configuration() -> None:

@@ -78,6 +78,8 @@ def write_lines(path: Path, *records: Any) -> Path:
     [
         ("{", "line 2 is not JSON"),
         ("[]", "line 2 is no JSON object"),
+        ("", "line 2 is not JSON"),
+        ("[" * 100_000, "line 2 is not JSON"),
         (json.dumps(GOOD | {"question": 3}), "line 2: the field 'question' is no text"),
         (json.dumps(GOOD | {"passage": "  "}), "line 2: the field 'passage' is no text"),
         (json.dumps(GOOD | {"answers": "Rome"}), "line 2: the field 'answers' is no list of texts"),
@@ -88,6 +90,13 @@ def test_a_malformed_line_is_named(tmp_path: Path, line: str, message: str) -> N
     with pytest.raises(InvalidTrainingData) as caught:
         QuestionSet().read_questions(path)
     assert message in str(caught.value)
+
+
+def test_a_line_that_is_not_utf8_is_named(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "data.jsonl", GOOD)
+    path.write_bytes(path.read_bytes() + b'{"question": "\xff"}\n')
+    with pytest.raises(InvalidTrainingData, match="line 2 is not JSON"):
+        QuestionSet().read_questions(path)
 
 
 def test_missing_and_useless_files_are_named(tmp_path: Path) -> None:

@@ -240,3 +240,4 @@ def test_a_limit_in_seconds_ends_the_schedule_with_the_clock(tmp_path: Path) -> 
         config.optimizer,
     )
     assert Trainer(limited, LineTask()).run().steps == 1
+    assert Trainer(limited, LineTask()).run().steps == 1  # its time is over
