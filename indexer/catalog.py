@@ -15,6 +15,7 @@ from indexer.storage_errors import os_errors_translated
 
 CATALOG_NAME = "catalog.sqlite3"
 LOCK_NAME = "writer.lock"
+SNAPSHOTS_NAME = "snapshots"
 
 
 class ChunkChange(NamedTuple):
@@ -92,6 +93,10 @@ class Catalog:
                 for hook in self._hooks:
                     hook.before_commit(connection, change)
 
+    def replace_with(self, source: sqlite3.Connection) -> None:
+        """Make the content that of another catalog, in one transaction; readers go on and see it next."""
+        self._database.replace_with(source)
+
     def add_hook(self, hook: CommitHook) -> None:
         """Keep something in step with the chunks from now on. Needs a catalog that is open for writing."""
         with self._database.write() as connection:
@@ -114,4 +119,4 @@ def _make_folder(folder: Path) -> None:
 
 
 def _is_ours(name: str) -> bool:
-    return name == LOCK_NAME or name.startswith((CATALOG_NAME, "vectors"))
+    return name in (LOCK_NAME, SNAPSHOTS_NAME) or name.startswith((CATALOG_NAME, "vectors"))

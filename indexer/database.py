@@ -72,22 +72,24 @@ class Database:
     def write(self) -> Iterator[sqlite3.Connection]:
         """The writing connection inside a transaction: committed and on disk at the end, or rolled back."""
         with self._write_lock:
-            if self._writer is None:
-                raise self._not_writable()
-            if self._writer.file != self._file_on_disk():
-                raise IndexNotFound(
-                    f"The index at {self.path.parent} was replaced while it was open.", hint="Open it again."
-                )
+            writer = self._checked_writer()
             with sqlite_errors_translated(self.path):
-                self._writer.execute("BEGIN IMMEDIATE")
+                writer.execute("BEGIN IMMEDIATE")
                 try:
-                    yield self._writer
-                    self._writer.execute("COMMIT")
+                    yield writer
+                    writer.execute("COMMIT")
                 except BaseException:
                     # SQLite has already rolled back after some errors (a full disk, an I/O error).
-                    if self._writer.in_transaction:
-                        self._writer.execute("ROLLBACK")
+                    if writer.in_transaction:
+                        writer.execute("ROLLBACK")
                     raise
+
+    def replace_with(self, source: sqlite3.Connection) -> None:
+        """Make the content that of another database, in one transaction: on disk at the end, or as before."""
+        with self._write_lock:
+            writer = self._checked_writer()
+            with sqlite_errors_translated(self.path):
+                source.backup(writer)
 
     def close(self) -> None:
         """Close every connection that is not in use; those in use are closed when they come back."""
@@ -98,6 +100,16 @@ class Database:
             self._writer = None
         for connection in connections:
             connection.close()
+
+    def _checked_writer(self) -> _Connection:
+        """The writing connection, if there is one and it still leads to the file at the path."""
+        if self._writer is None:
+            raise self._not_writable()
+        if self._writer.file != self._file_on_disk():
+            raise IndexNotFound(
+                f"The index at {self.path.parent} was replaced while it was open.", hint="Open it again."
+            )
+        return self._writer
 
     def _take(self) -> _Connection:
         file = self._file_on_disk()

@@ -135,3 +135,27 @@ class InvalidExport(IndexerError):
     """A line of a file to import is not what an export writes."""
 
     code = "invalid-export"
+
+
+class InvalidSnapshotName(IndexerError):
+    """A snapshot cannot be called that."""
+
+    code = "invalid-snapshot-name"
+
+
+class SnapshotExists(IndexerError):
+    """There is a snapshot of that name already."""
+
+    code = "snapshot-exists"
+
+
+class SnapshotNotFound(IndexerError):
+    """There is no snapshot of that name."""
+
+    code = "snapshot-not-found"
+
+
+class SnapshotDamaged(IndexerError):
+    """A snapshot's files are not what was written."""
+
+    code = "snapshot-damaged"

@@ -20,7 +20,6 @@ from indexer.errors import EmbedderMismatch, IndexerError, InvalidQuery
 from indexer.identity import embedder_label
 from indexer.lexical import LexicalIndex
 from indexer.scoring import best_first
-from indexer.snapshot import IndexView
 from indexer.types import (
     Chunk,
     ExportReport,
@@ -32,9 +31,11 @@ from indexer.types import (
     IngestProgress,
     IngestReport,
     ScoredChunkId,
+    SnapshotInfo,
     VerifyReport,
 )
 from indexer.vectors import check_queries
+from indexer.view import IndexView
 from indexer.writer_lock import writer_lock
 
 if TYPE_CHECKING:
@@ -178,6 +179,35 @@ class Index:
             )
         self.refresh()
         return report
+
+    # --- going back
+
+    def create_snapshot(self, name: str) -> SnapshotInfo:
+        """Keep the present state under a name; an ingest may go on meanwhile."""
+        from indexer import snapshots
+
+        return snapshots.create(self.catalog, self.folder, name)
+
+    def snapshots(self) -> list[SnapshotInfo]:
+        """The states that were kept, oldest first."""
+        from indexer import snapshots
+
+        return snapshots.snapshots(self.folder)
+
+    def restore_snapshot(self, name: str) -> SnapshotInfo:
+        """Go back to a state that was kept. Readers see it as a new generation; snapshots stay."""
+        from indexer import snapshots
+
+        with writer_lock(self.folder, holder=self._ingesting_process):
+            info = snapshots.restore(self.catalog, self.folder, name, hooks=[LexicalIndex()])
+            self._save_vectors()
+        return info
+
+    def delete_snapshot(self, name: str) -> SnapshotInfo:
+        """Forget a state that was kept."""
+        from indexer import snapshots
+
+        return snapshots.delete(self.folder, name)
 
     # --- the embedder
 

@@ -165,6 +165,21 @@ class ImportReport:
 
 
 @dataclass(frozen=True, slots=True)
+class SnapshotInfo:
+    """A state of an index that was kept under a name."""
+
+    name: str
+    created_at: float  # Unix seconds
+    generation: int  # of the index when it was made
+    files: int
+    documents: int
+    chunks: int
+    bytes: int = 0
+    sha256: str = ""  # of the copy of the catalog
+    damaged: bool = False  # what it holds cannot be told, and it cannot be restored
+
+
+@dataclass(frozen=True, slots=True)
 class IngestProgress:
     """How far an ingest is; sent after every batch."""
 

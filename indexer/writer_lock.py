@@ -23,7 +23,7 @@ def writer_lock(folder: Path, *, holder: Callable[[], int | None]) -> Iterator[N
     except Timeout:
         pid = holder()
         raise IndexLocked(
-            f"Another ingest is running{f' (pid {pid})' if pid and _is_alive(pid) else ''}.",
+            f"Another ingest is running{f' (pid {pid})' if pid and is_alive(pid) else ''}.",
             hint="Wait until it is done, or stop it; what it has committed is kept.",
         ) from None
     except OSError as error:
@@ -34,7 +34,8 @@ def writer_lock(folder: Path, *, holder: Callable[[], int | None]) -> Iterator[N
         lock.release()
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Whether there is a process with this number."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ragserve.cli import care, configure, evaluate, ingest, query, search, serve, train, transfer
+from ragserve.cli import care, configure, evaluate, ingest, query, search, serve, snapshot, train, transfer
 from ragserve.cli.exits import ending_with_its_reader
 
 app = typer.Typer(
@@ -52,3 +52,4 @@ for _name, _command in {
     "eval": evaluate.evaluate,
 }.items():
     app.command(_name)(ending_with_its_reader(_command))
+app.add_typer(snapshot.app, name="snapshot")

@@ -14,6 +14,7 @@ from ragserve.errors import TypedError
 WORK_FAILED = frozenset(
     {
         "index-corrupt",
+        "snapshot-damaged",
         "index-locked",
         "index-busy",
         "index-not-writable",

@@ -32,11 +32,11 @@ def open_pipeline(settings: Settings, *, create: bool = False, read_only: bool =
     return Pipeline.open(settings=settings, create=create, read_only=read_only)
 
 
-def open_index(settings: Settings) -> Index:
+def open_index(settings: Settings, *, read_only: bool = True) -> Index:
     """Opens the settings' index to look after it: without a model, whatever embedder made it."""
     from indexer.index import Index
 
-    return Index.open(settings.index, create=False, read_only=True)
+    return Index.open(settings.index, create=False, read_only=read_only)
 
 
 def filters_from(path: str | None, kinds: Sequence[str] | None) -> Filters | None:

@@ -361,6 +361,25 @@ def test_export_keeps_a_file_that_is_there_and_import_says_which_line_is_wrong(f
     assert filled("export", "all.jsonl", "--force").code == 0
 
 
+# --- snapshots
+
+
+def test_an_index_goes_back_to_a_snapshot(filled, corpus):
+    question = ("search", "apple trees", "--json")
+    before = filled(*question).document["hits"]
+    assert filled("snapshot", "create", "good").out.startswith("Kept as good: ")
+    (corpus / "garden.txt").unlink()
+    filled("ingest", "corpus", "--prune")
+    assert filled(*question).document["hits"] != before
+    assert filled("snapshot", "list", "--json").document["snapshots"][0]["name"] == "good"
+    assert filled("snapshot", "restore", "good", "--json").document["documents"] == 3
+    assert filled(*question).document["hits"] == before
+    assert filled("snapshot", "delete", "good").code == 0
+    assert filled("snapshot", "list").out == "There is no snapshot.\n"
+    found = filled("snapshot", "restore", "good", "--json")
+    assert (found.code, found.document["error"]["code"]) == (2, "snapshot-not-found")
+
+
 # --- form
 
 
@@ -390,10 +409,11 @@ def test_every_command_explains_itself_in_80_columns(ragserve):
     names = [line.split()[0] for line in overview.out.partition("Commands:\n")[2].splitlines()]
     assert names == [
         *("ingest", "query", "search", "serve", "stats", "verify", "doctor", "export", "import"),
-        *("config", "train", "eval"),
+        *("config", "train", "eval", "snapshot"),
     ]
-    for name in names:
-        found = ragserve(name, "--help")
+    parts = ("create", "list", "restore", "delete")
+    for name in [[name] for name in names[:-1]] + [["snapshot", part] for part in parts]:
+        found = ragserve(*name, "--help")
         assert found.code == 0
         assert "--json" in found.out
         assert max(map(len, found.out.splitlines())) <= 80
