@@ -57,7 +57,8 @@ class CausalLMTask(Task[Transformer, CausalBatch]):
             )
         self.model_config = self._model_config(tokenizer)
         max_tokens = min(config.max_tokens, self.model_config.max_positions)
-        self.maker = RowMaker(tokenizer, max_tokens=max_tokens)
+        ends = ModelFolder.open(self.folder).eos_token_ids if config.start else frozenset()
+        self.maker = RowMaker(tokenizer, max_tokens=max_tokens, end_token_ids=ends)
         self.rows: list[Row] = []
         self.validation_rows: list[Row] = []
         self.validation_prompts: list[GroundedPromptRow] = []

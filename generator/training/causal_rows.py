@@ -56,13 +56,18 @@ def collate_rows(rows: Sequence[Row]) -> CausalBatch:
 
 
 class RowMaker:
-    """Turns the records of jsonl files into rows; counts the ones that are too long."""
+    """Turns the records of jsonl files into rows; counts the ones that are too long.
 
-    def __init__(self, tokenizer: Tokenizer, *, max_tokens: int) -> None:
+    Completions end with the tokenizer's end token, or where it names none with one of `end_token_ids`.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, *, max_tokens: int, end_token_ids: frozenset[int] = frozenset()
+    ) -> None:
         self.tokenizer = tokenizer
         self.max_tokens = max_tokens
         self.num_left_out = 0
-        self.end = sorted(tokenizer.eos_token_ids)[:1]
+        self.end = sorted(tokenizer.eos_token_ids or end_token_ids)[:1]
 
     def read(self, path: Path) -> Iterator[tuple[str, Row]]:
         """(text of the record, row) for each line's rows; the record's text decides what is held out."""

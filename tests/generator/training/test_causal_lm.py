@@ -15,7 +15,8 @@ from generator.tokenizer import Tokenizer
 from generator.training import train_from_file
 from generator.training.causal_rows import RowMaker, collate_rows
 from generator.training.config import load_config
-from generator.training.errors import InvalidTrainingConfig, InvalidTrainingData
+from generator.training.errors import CheckpointNotSaved, InvalidTrainingConfig, InvalidTrainingData
+from generator.training.model_folder import replace_folder
 from generator.training.run import build_task
 from generator.training.trainer import LAST, Trainer
 
@@ -182,6 +183,16 @@ def test_only_the_completion_and_the_end_are_learned(tokenizer: Tokenizer) -> No
     assert int(batch.target_mask[1].sum()) == len(tokenizer.encode("hello"))  # all but the first, and the end
 
 
+def test_a_tokenizer_without_an_end_takes_the_one_of_the_model(
+    write: Write, save_checkpoint: Any, add_tokenizer: Any
+) -> None:
+    _, folder = save_checkpoint(eos_token_id=7)
+    add_tokenizer(folder, eos="")
+    config = load_config(write(pairs(4), f'start = "{folder}"\nvalidation_share = 0'))
+    built: Any = build_task(config)
+    assert {row.token_ids[-1] for row in built.rows} == {7}
+
+
 def test_each_turn_of_the_assistant_is_learned_after_what_came_before(tokenizer: Tokenizer) -> None:
     turns = [("user", "hello"), ("assistant", "world"), ("user", "who"), ("assistant", "numbers")]
     messages: Any = [{"role": role, "content": content} for role, content in turns]
@@ -297,3 +308,19 @@ def test_grounded_questions_become_the_prompt_that_answering_uses(
     with torch.no_grad():
         figures = built.validate(built.build_model().eval())
     assert {"loss", "perplexity", "f1", "cited_right", "abstention_recall"} == figures.keys()
+
+
+def test_a_model_folder_that_cannot_be_written_leaves_the_one_before_it(tmp_path: Path) -> None:
+    folder = replace_folder(tmp_path / "model", lambda into: touch(into / "old"))
+
+    def full(into: Path) -> None:
+        touch(into / "new")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(CheckpointNotSaved, match="No space"):
+        replace_folder(folder, full)
+    assert [path.name for path in tmp_path.rglob("*")] == ["model", "old"]
+
+
+def touch(path: Path) -> None:
+    path.touch()
