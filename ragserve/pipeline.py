@@ -17,6 +17,7 @@ from ragserve.settings import Settings
 if TYPE_CHECKING:
     from indexer import Index
     from indexer.embedding import Embedder
+    from indexer.errors import IndexerError
     from indexer.ingest import IngestProgress
     from indexer.types import FileStatus, Filters, IndexStats, IngestReport, VerifyReport
     from retriever import Retriever, SearchResult
@@ -115,26 +116,39 @@ class Pipeline:
         InvalidSetting for a password file that cannot be read; a document that cannot be read is a failure
         in the report, not an exception.
         """
-        from ragserve import parts
+        named = self._existing(paths)
+        return self._ingest(named, prune=prune, jobs=jobs, retry_failed=retry_failed, progress=progress)
 
-        self._check_open()
-        named = [Path(path) for path in paths]
-        missing = [str(path) for path in named if not os.path.lexists(path)]
-        if missing:
-            message = f"There is no file or folder {' and no '.join(missing)}."
-            raise PathNotFound(message, hint="Nothing was ingested; check the spelling.")
-        prune = self.settings.prune if prune is None else prune
-        jobs = jobs if jobs is not None else self.settings.jobs
-        parsing = self.settings.parsing
-        return self.index.ingest(
-            named,
-            prune=prune,
-            jobs=jobs,
-            progress=progress,
-            parse_options=parts.parse_options(parsing),
-            parse_limits=parts.parse_limits(parsing),
-            retry_failed=retry_failed,
-        )
+    def watch(
+        self,
+        paths: Iterable[str | Path],
+        *,
+        prune: bool | None = None,
+        jobs: int | None = None,
+        retry_failed: bool = False,
+        poll_seconds: float = 2.0,
+        progress: Callable[[IngestProgress], None] | None = None,
+        on_trouble: Callable[[IndexerError], None] = lambda _: None,
+    ) -> Iterator[IngestReport]:
+        """Ingests now and after every change, for ever; yields the reports.
+
+        A full disk or another ingest is told to `on_trouble` and waited for, except in the first pass.
+        Ctrl-C between two passes ends the iteration; within one it is raised. `retry_failed` goes for the
+        first pass only.
+        """
+        from indexer.watching import watch
+
+        named = self._existing(paths)
+        retry = iter([retry_failed])
+
+        def ingest(there: Iterable[str | os.PathLike[str]]) -> IngestReport:
+            found = [Path(path) for path in there]
+            return self._ingest(
+                found, prune=prune, jobs=jobs, retry_failed=next(retry, False), progress=progress
+            )
+
+        exclude = [self.index.folder]
+        return watch(named, ingest, exclude=exclude, poll_seconds=poll_seconds, on_trouble=on_trouble)
 
     # --- asking -----------------------------------------------------------------------------------
 
@@ -272,6 +286,38 @@ class Pipeline:
         return k
 
     # --- inside -----------------------------------------------------------------------------------
+
+    def _existing(self, paths: Iterable[str | Path]) -> list[Path]:
+        """The paths, or PathNotFound if any of them does not exist."""
+        self._check_open()
+        named = [Path(path) for path in paths]
+        missing = [str(path) for path in named if not os.path.lexists(path)]
+        if missing:
+            message = f"There is no file or folder {' and no '.join(missing)}."
+            raise PathNotFound(message, hint="Nothing was ingested; check the spelling.")
+        return named
+
+    def _ingest(
+        self,
+        paths: list[Path],
+        *,
+        prune: bool | None,
+        jobs: int | None,
+        retry_failed: bool,
+        progress: Callable[[IngestProgress], None] | None,
+    ) -> IngestReport:
+        from ragserve import parts
+
+        parsing = self.settings.parsing
+        return self.index.ingest(
+            paths,
+            prune=self.settings.prune if prune is None else prune,
+            jobs=jobs if jobs is not None else self.settings.jobs,
+            progress=progress,
+            parse_options=parts.parse_options(parsing),
+            parse_limits=parts.parse_limits(parsing),
+            retry_failed=retry_failed,
+        )
 
     def _check_open(self) -> None:
         if self._closed:

@@ -15,7 +15,9 @@ from ragserve.cli.render import display_path
 from ragserve.cli.session import open_pipeline, settings_from
 
 if TYPE_CHECKING:
+    from indexer.errors import IndexerError
     from indexer.types import IngestReport
+    from ragserve.pipeline import Pipeline
 
 
 def ingest(
@@ -32,6 +34,18 @@ def ingest(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Read files again that failed and have not changed since.")
     ] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Then follow what changes, until Ctrl-C.")] = False,
+    poll_seconds: Annotated[
+        float,
+        typer.Option(
+            "--poll-seconds",
+            metavar="X",
+            min=0.1,
+            max=3600,
+            help="Pause between looks of --watch. [default: 2]",
+            show_default=False,
+        ),
+    ] = 2.0,
     password_file: Annotated[
         Path | None,
         typer.Option(
@@ -47,7 +61,8 @@ def ingest(
     """Bring the index up to date with files and folders.
 
     Unchanged files are not read again. The exit code is 1 when a file failed; it is listed with the remedy,
-    and everything else is indexed all the same.
+    and everything else is indexed all the same. With --watch, Ctrl-C between two passes is the end, and the
+    exit code 0.
     """
     from ragserve.cli.progress import ingest_progress
 
@@ -57,8 +72,12 @@ def ingest(
         device=device,
         dtype=dtype,
     )
-    with open_pipeline(settings, create=True, read_only=False) as pipeline, ingest_progress() as progress:
-        report = pipeline.ingest(paths, progress=progress, retry_failed=retry_failed)
+    with open_pipeline(settings, create=True, read_only=False) as pipeline:
+        if watch:
+            _watch(pipeline, paths, retry_failed=retry_failed, poll_seconds=poll_seconds, as_json=as_json)
+            return
+        with ingest_progress() as progress:
+            report = pipeline.ingest(paths, progress=progress, retry_failed=retry_failed)
     if as_json:
         output.print_json(report_to_dict(report))
     else:
@@ -67,6 +86,32 @@ def ingest(
         output.note("No file was found there: name a folder that holds documents.")
     if report.failed:
         stop(SOME_WORK_FAILED)
+
+
+def _watch(
+    pipeline: Pipeline, paths: list[Path], *, retry_failed: bool, poll_seconds: float, as_json: bool
+) -> None:
+    """Reports every pass: a table, or a line of JSON. No bar: it would stand there between the passes."""
+    told: list[str] = []  # the last trouble, which is not repeated at every attempt
+
+    def tell(error: IndexerError) -> None:
+        if told != [error.message]:
+            told[:] = [error.message]
+            output.note(f"{error.message} Trying again.")
+
+    reports = pipeline.watch(paths, retry_failed=retry_failed, poll_seconds=poll_seconds, on_trouble=tell)
+    for report in reports:
+        told.clear()
+        try:
+            if as_json:
+                output.print_json_line(report_to_dict(report))
+            else:
+                _print_report(report)
+                output.print_text("")
+                sys.stdout.flush()
+            output.note("Waiting for changes; Ctrl-C ends.")
+        except KeyboardInterrupt:  # the pass is over
+            return
 
 
 def report_to_dict(report: IngestReport) -> dict[str, Any]:

@@ -26,6 +26,12 @@ def print_json(document: Any) -> None:
     sys.stdout.flush()  # a server says where it listens and then goes on
 
 
+def print_json_line(document: Any) -> None:
+    """Prints one JSON document on a line of its own, for those that come one after another."""
+    sys.stdout.write(json.dumps(document, ensure_ascii=not _is_utf8(sys.stdout), allow_nan=False) + "\n")
+    sys.stdout.flush()
+
+
 def print_text(text: str) -> None:
     """Prints a result to stdout."""
     sys.stdout.write(text + "\n")

@@ -279,3 +279,49 @@ def test_many_clients_at_once_all_get_their_answers(index):
         for thread in threads:
             thread.join()
     assert outcomes == [True] * 32
+
+
+# --- watching
+
+
+def test_watch_follows_changes_goes_on_after_a_failure_and_ends_quietly_with_ctrl_c(home, corpus):
+    process = subprocess.Popen(
+        [
+            *WITH_FAKES,
+            "ingest",
+            "corpus",
+            "--watch",
+            "--prune",
+            "--poll-seconds",
+            "0.1",
+            "--jobs",
+            "1",
+            "--json",
+        ],
+        cwd=home,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+
+    def next_report():
+        return json.loads(process.stdout.readline())
+
+    try:
+        assert next_report()["unchanged"] == 3
+        (corpus / "empty.txt").touch()
+        report = next_report()
+        assert [Path(failure["uri"]).name for failure in report["failed"]] == ["empty.txt"]
+        (corpus / "lamp.txt").write_text("The lamp is lit at dusk.\n")
+        (corpus / "garden.txt").unlink()
+        report = next_report()
+        while not (report["indexed"] and report["removed"]):  # the two may be seen one after the other
+            seen = report
+            report = next_report()
+            report = {**report, **{key: report[key] + seen[key] for key in ("indexed", "removed")}}
+        assert (report["indexed"], report["removed"], len(report["failed"])) == (1, 1, 1)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 0
+    finally:
+        process.kill()
+        process.communicate(timeout=30)
