@@ -24,6 +24,7 @@ class ChunkChange(NamedTuple):
     added: tuple[int, ...]
     removed: tuple[int, ...]
     generation: int
+    documents: tuple[int, ...] = ()  # those that were written, by row; they may have been removed again
 
 
 class CommitHook(Protocol):
@@ -89,7 +90,7 @@ class Catalog:
             yield writer
             added, removed = writer.finish()
             if added or removed:
-                change = ChunkChange(added, removed, writer.generation)
+                change = ChunkChange(added, removed, writer.generation, writer.documents)
                 for hook in self._hooks:
                     hook.before_commit(connection, change)
 

@@ -74,6 +74,7 @@ class CatalogWriter:
         )  # what a change in here is committed as
         self._added: set[int] = set()
         self._removed: set[int] = set()
+        self._documents: set[int] = set()
         self._loose_embeddings: set[int] = set()  # rows that may have lost their last chunk
         self._changed = False
 
@@ -163,6 +164,11 @@ class CatalogWriter:
 
     # --- the end
 
+    @property
+    def documents(self) -> tuple[int, ...]:
+        """The rows of the documents that were written so far; they may have been removed again."""
+        return tuple(sorted(self._documents))
+
     def finish(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Drop what nothing refers to and raise the generation if a search could tell.
 
@@ -213,6 +219,7 @@ class CatalogWriter:
         return cursor.lastrowid
 
     def _write_document(self, document: int, file: SourceFile, conversion: Conversion) -> str:
+        self._documents.add(document)
         parsed = conversion.document
         (id_,) = self.connection.execute(
             "UPDATE documents SET content_key = ?, conversion = ?, size = ?, title = ?, format = ?,"

@@ -19,6 +19,7 @@ from indexer.catalog_reader import Version
 from indexer.errors import EmbedderMismatch, IndexerError, InvalidQuery
 from indexer.identity import embedder_label
 from indexer.lexical import LexicalIndex
+from indexer.near_duplicates import MinHashes, near_duplicates
 from indexer.scoring import best_first
 from indexer.types import (
     Chunk,
@@ -30,6 +31,7 @@ from indexer.types import (
     IndexStats,
     IngestProgress,
     IngestReport,
+    NearDuplicatesReport,
     ScoredChunkId,
     SnapshotInfo,
     VerifyReport,
@@ -199,7 +201,7 @@ class Index:
         from indexer import snapshots
 
         with writer_lock(self.folder, holder=self._ingesting_process):
-            info = snapshots.restore(self.catalog, self.folder, name, hooks=[LexicalIndex()])
+            info = snapshots.restore(self.catalog, self.folder, name, hooks=[LexicalIndex(), MinHashes()])
             self._save_vectors()
         return info
 
@@ -364,6 +366,11 @@ class Index:
         with self.catalog.read() as connection:
             return list(catalog_reader.file_statuses(connection, only_not_indexed=True))
 
+    def near_duplicates(self) -> NearDuplicatesReport:
+        """Groups of files with the same or nearly the same text."""
+        with self.catalog.read() as connection:
+            return near_duplicates(connection)
+
     def stats(self) -> IndexStats:
         """Counts and sizes."""
         with self.catalog.read() as connection:
@@ -419,6 +426,7 @@ class Index:
     def _prepare_writing(self) -> None:
         if not self._writing_prepared:
             self.catalog.add_hook(self.lexical)
+            self.catalog.add_hook(MinHashes())
             self._writing_prepared = True
 
     def _ingesting_process(self) -> int | None:

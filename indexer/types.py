@@ -165,6 +165,23 @@ class ImportReport:
 
 
 @dataclass(frozen=True, slots=True)
+class NearDuplicates:
+    """Files with the same or nearly the same text."""
+
+    similarity: float  # estimated; 1: the same
+    uris: tuple[str, ...]  # the first ones
+    files: int  # all of them
+
+
+@dataclass(frozen=True, slots=True)
+class NearDuplicatesReport:
+    """The groups of files that are alike, the most alike first."""
+
+    groups: tuple[NearDuplicates, ...]  # the first ones
+    total: int  # how many there are
+
+
+@dataclass(frozen=True, slots=True)
 class SnapshotInfo:
     """A state of an index that was kept under a name."""
 

@@ -14,7 +14,7 @@ from ragserve.cli.render import display_path
 from ragserve.cli.session import open_index, settings_from
 
 if TYPE_CHECKING:
-    from indexer.types import FileStatus, IndexStats
+    from indexer.types import FileStatus, IndexStats, NearDuplicatesReport
 
 
 def stats(
@@ -54,21 +54,31 @@ def verify(
 def doctor(
     index: flags.IndexFlag = None, as_json: flags.JsonFlag = False, debug: flags.DebugFlag = False
 ) -> None:
-    """List the files that are not searchable, and why.
+    """List the files that are not searchable, and why; and files that are alike.
 
-    The exit code is 1 when a file failed; files that are deliberately left out do not count.
+    The exit code is 1 when a file failed; files that are deliberately left out do not count, nor do those
+    that have the same or nearly the same text.
     """
     with open_index(settings_from(index=index)) as opened:
         statuses = opened.doctor()
+        alike = opened.near_duplicates()
     failed = [status for status in statuses if status.status == "failed"]
     skipped = [status for status in statuses if status.status == "skipped"]
     if as_json:
-        output.print_json({"failed": plain(failed), "skipped": plain(skipped)})
+        output.print_json(
+            {
+                "failed": plain(failed),
+                "skipped": plain(skipped),
+                "near_duplicates": plain(alike.groups),
+                "near_duplicates_total": alike.total,
+            }
+        )
     else:
         _print_statuses("Failed", failed)
         _print_statuses("Skipped", skipped)
         if not statuses:
             output.print_text("Every file that was found is searchable.")
+        _print_near_duplicates(alike)
     if failed:
         stop(SOME_WORK_FAILED)
 
@@ -109,3 +119,18 @@ def _print_statuses(title: str, statuses: list[FileStatus]) -> None:
         output.print_text(output.fill(status.reason, first="    ", width=columns))
         if status.hint:
             output.print_text(output.fill(status.hint, first="    -> ", width=columns))
+
+
+def _print_near_duplicates(alike: NearDuplicatesReport) -> None:
+    if not alike.groups:
+        return
+    output.print_text("Near-duplicates:")
+    for group in alike.groups:
+        words = "the same text" if group.similarity == 1 else f"about {group.similarity:.0%} alike"
+        output.print_text(f"  {group.files:,} files, {words}:")
+        for uri in group.uris:
+            output.print_text(f"    {display_path(uri)}")
+        if group.files > len(group.uris):
+            output.print_text(f"    and {group.files - len(group.uris):,} more")
+    if alike.total > len(alike.groups):
+        output.print_text(f"  and {alike.total - len(alike.groups):,} more groups")

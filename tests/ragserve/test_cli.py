@@ -361,6 +361,19 @@ def test_export_keeps_a_file_that_is_there_and_import_says_which_line_is_wrong(f
     assert filled("export", "all.jsonl", "--force").code == 0
 
 
+def test_doctor_lists_files_with_the_same_text_and_finds_no_fault_with_them(filled, corpus):
+    shutil.copy(corpus / "garden.txt", corpus / "garden copy.txt")
+    filled("ingest", "corpus")
+    found = filled("doctor")
+    assert found.code == 0
+    assert found.out.endswith(
+        "Near-duplicates:\n  2 files, the same text:\n    corpus/garden copy.txt\n    corpus/garden.txt\n"
+    )
+    document = filled("doctor", "--json").document
+    assert document["near_duplicates_total"] == 1
+    assert document["near_duplicates"][0]["files"] == 2
+
+
 # --- snapshots
 
 
