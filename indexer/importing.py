@@ -18,7 +18,7 @@ from indexer import catalog_reader
 from indexer.catalog import Catalog
 from indexer.catalog_writer import CatalogWriter, Conversion
 from indexer.chunking import embedding_text
-from indexer.embedding_batches import embed_in_batches
+from indexer.embedding_cache import EmbeddingCache, vectors_in_batches
 from indexer.errors import IndexerError, InvalidExport
 from indexer.identity import embedder_label, embedding_key
 from indexer.interchange import ExportReader, Header, ImportedDocument, ImportedFile
@@ -39,13 +39,14 @@ def import_export(
     *,
     progress: Callable[[IngestProgress], None] | None = None,
     finish: Callable[[], None] = lambda: None,
+    cache: EmbeddingCache | None = None,
 ) -> ImportReport:
     """Bring an export's documents into the catalog, then call `finish`. The caller holds the writer's lock.
 
     A file of the export takes the place of one with the same uri; what else is in the index stays. Vectors
     are taken over if the embedder that made them is this one. Raises InvalidExport, naming line and field.
     """
-    run = _Import(catalog, embedder, path, progress or (lambda _: None))
+    run = _Import(catalog, embedder, path, progress or (lambda _: None), cache)
     with run.journal():
         run.embed()
         run.store()
@@ -56,12 +57,18 @@ def import_export(
 
 class _Import:
     def __init__(
-        self, catalog: Catalog, embedder: Embedder, path: Path, progress: Callable[[IngestProgress], None]
+        self,
+        catalog: Catalog,
+        embedder: Embedder,
+        path: Path,
+        progress: Callable[[IngestProgress], None],
+        cache: EmbeddingCache | None,
     ) -> None:
         self._catalog = catalog
         self._embedder = embedder
         self._path = path
         self._progress = progress
+        self._cache = cache
         self._started = time.perf_counter()
         self._header = Header(None, None, 0, 0, 0)
         self._documents = self._chunks = self._files = self._embedded = 0
@@ -107,9 +114,9 @@ class _Import:
             for key in catalog_reader.stored_embeddings(connection, texts):
                 del texts[key]
         vectors: dict[bytes, np.ndarray] = {}
-        for batch in embed_in_batches(self._embedder, texts):
-            vectors |= batch
-            self._embedded += len(batch)
+        for batch in vectors_in_batches(self._embedder, texts, self._cache):
+            vectors |= batch.vectors
+            self._embedded += batch.embedded
             self.report_progress("index")
         if vectors:
             with self._catalog.write() as writer:

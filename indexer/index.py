@@ -42,6 +42,7 @@ from indexer.writer_lock import writer_lock
 
 if TYPE_CHECKING:
     from indexer.embedding import Embedder
+    from indexer.embedding_cache import EmbeddingCache
     from indexer.parsers import ParseOptions
     from indexer.vectors import VectorIndex
     from indexer.worker_values import ParseLimits
@@ -53,11 +54,20 @@ class Index:
     What a search sees is one state of the catalog; each search first picks up what was committed since.
     """
 
-    def __init__(self, folder: Path, catalog: Catalog, *, embedder: Embedder | None, device: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        catalog: Catalog,
+        *,
+        embedder: Embedder | None,
+        device: str,
+        embedding_cache: EmbeddingCache | None = None,
+    ) -> None:
         self.folder = folder
         self.catalog = catalog
         self.lexical = LexicalIndex()
         self._embedder = embedder
+        self._embedding_cache = embedding_cache
         self._device = device
         self._vectors: VectorIndex | None = None  # loaded by the first search
         self._saved_version: Version | None = None  # of the checkpoint that is on disk, if it is good
@@ -78,16 +88,18 @@ class Index:
         create: bool = True,
         read_only: bool = False,
         device: str = "auto",
+        embedding_cache: EmbeddingCache | None = None,
     ) -> Index:
         """Open the index in a folder, creating it if there is none and it may be written.
 
         The embedder is needed to ingest (without one, the default is taken) and must be the one that the
-        index was made with. `device` is where vectors are searched: a GPU needs faiss-gpu.
+        index was made with. `device` is where vectors are searched: a GPU needs faiss-gpu. Other
+        indexes may use the same `embedding_cache`.
         """
         folder = Path(path)
         catalog = Catalog.open(folder, create=create, read_only=read_only)
         try:
-            index = cls(folder, catalog, embedder=embedder, device=device)
+            index = cls(folder, catalog, embedder=embedder, device=device, embedding_cache=embedding_cache)
             if embedder is not None:
                 index.check_embedder(embedder)
         except BaseException:
@@ -98,6 +110,8 @@ class Index:
     def close(self) -> None:
         """Release the files. Using the index afterwards raises IndexClosed."""
         self.catalog.close()
+        if self._embedding_cache is not None:
+            self._embedding_cache.close()  # whoever else uses it opens it again
         self._vectors = None
 
     def __enter__(self) -> Self:
@@ -146,7 +160,13 @@ class Index:
             self.check_embedder(self.embedder)
             self._prepare_writing()
             report = ingest(
-                self.catalog, self.embedder, paths, settings, progress=progress, finish=self._save_vectors
+                self.catalog,
+                self.embedder,
+                paths,
+                settings,
+                progress=progress,
+                finish=self._save_vectors,
+                cache=self._embedding_cache,
             )
         self.refresh()
         return report
@@ -177,7 +197,12 @@ class Index:
             self.check_embedder(self.embedder)
             self._prepare_writing()
             report = import_export(
-                self.catalog, self.embedder, Path(path), progress=progress, finish=self._save_vectors
+                self.catalog,
+                self.embedder,
+                Path(path),
+                progress=progress,
+                finish=self._save_vectors,
+                cache=self._embedding_cache,
             )
         self.refresh()
         return report

@@ -18,7 +18,7 @@ from indexer.catalog import Catalog
 from indexer.catalog_writer import CatalogWriter, Conversion, Failure, SourceFile
 from indexer.chunking import embedding_text
 from indexer.discovery import FoundFile, discover, file_uri
-from indexer.embedding_batches import embed_in_batches
+from indexer.embedding_cache import EmbeddingCache, vectors_in_batches
 from indexer.errors import IndexerError
 from indexer.identity import embedder_label, embedding_key
 from indexer.ingest_report import IngestSettings, Tally
@@ -58,6 +58,7 @@ def ingest(
     *,
     progress: Callable[[IngestProgress], None] | None = None,
     finish: Callable[[], None] = lambda: None,
+    cache: EmbeddingCache | None = None,
 ) -> IngestReport:
     """Bring files and folders into the catalog, then call `finish`. The caller holds the writer's lock.
 
@@ -65,7 +66,7 @@ def ingest(
     the report; trouble with the index, the disk or the embedder is raised, and what was committed stays.
     """
     found = discover(paths, exclude=[catalog.path.parent])
-    run = _Run(catalog, embedder, settings, progress or (lambda _: None))
+    run = _Run(catalog, embedder, settings, progress or (lambda _: None), cache)
     with run.journal([os.path.abspath(path) for path in paths]), SeenFiles() as seen:
         run.index(found, seen)
         # A link that leads nowhere says nothing about the files that it led to.
@@ -85,8 +86,10 @@ class _Run:
         embedder: Embedder,
         settings: IngestSettings,
         progress: Callable[[IngestProgress], None],
+        cache: EmbeddingCache | None,
     ) -> None:
         self._catalog = catalog
+        self._cache = cache
         self._embedder = embedder
         self._settings = settings
         self._progress = progress
@@ -175,9 +178,9 @@ class _Run:
                 del texts[key]
         vectors: dict[bytes, np.ndarray] = {}
         started = time.perf_counter()
-        for batch in embed_in_batches(self._embedder, texts):
-            vectors |= batch
-            self.tally.embedded += len(batch)
+        for batch in vectors_in_batches(self._embedder, texts, self._cache):
+            vectors |= batch.vectors
+            self.tally.embedded += batch.embedded
             self.tally.embed_seconds += time.perf_counter() - started
             self.report_progress("index")
             if len(vectors) >= VECTORS_PER_COMMIT:

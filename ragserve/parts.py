@@ -12,6 +12,7 @@ from ragserve.errors import InvalidSetting
 if TYPE_CHECKING:
     from generator.generator import Generator
     from indexer.embedding import Embedder
+    from indexer.embedding_cache import EmbeddingCache
     from indexer.index import Index
     from indexer.parsers import ParseOptions
     from indexer.worker_values import ParseLimits
@@ -26,6 +27,15 @@ def open_embedder(settings: Settings) -> Embedder:
     from indexer.embedding import SentenceTransformerEmbedder
 
     return SentenceTransformerEmbedder(settings.embedder, device=settings.device, dtype=settings.dtype)
+
+
+def open_embedding_cache(settings: Settings) -> EmbeddingCache | None:
+    """Returns the cache of vectors that the settings name; its file is opened when it is first used."""
+    from indexer.embedding_cache import EmbeddingCache
+
+    if settings.embedding_cache is None:
+        return None
+    return EmbeddingCache(settings.embedding_cache, max_bytes=settings.embedding_cache_bytes)
 
 
 def parse_options(settings: ParsingSettings) -> ParseOptions:

@@ -74,6 +74,7 @@ class Pipeline:
             create=create,
             read_only=read_only,
             device=settings.device,
+            embedding_cache=parts.open_embedding_cache(settings),
         )
         return cls(
             index,

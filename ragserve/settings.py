@@ -95,6 +95,12 @@ class Settings:
     embedder: Annotated[
         str | None, About("Embedding model: a folder or a hub name; none: the embedded MiniLM.")
     ] = None
+    embedding_cache: Annotated[
+        Path | None, About("Folder of vectors that all indexes share; none: each keeps only its own.")
+    ] = None
+    embedding_cache_bytes: Annotated[
+        int, About("Size of that cache, in bytes; what was not used for longest goes first.", 1_048_576)
+    ] = 4_294_967_296
     generator: Annotated[str, About("Answering model: reader (embedded), a folder or a hub name.")] = "reader"
     adapter: Annotated[
         str | None, About("LoRA adapter to merge into the answering model: a folder in PEFT form.")

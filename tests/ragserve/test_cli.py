@@ -116,6 +116,14 @@ def test_a_path_that_does_not_exist_stops_ingest_before_it_begins(ragserve, corp
     assert "nowhere" in found.err
 
 
+def test_indexes_that_share_a_cache_embed_each_text_once(filled, home, embedder, monkeypatch):
+    monkeypatch.setenv("RAGSERVE_EMBEDDING_CACHE", str(home / "cache"))
+    assert filled("ingest", "corpus", "--index", "one", "--json").document["embedded"] > 0
+    calls = embedder.num_calls
+    report = filled("ingest", "corpus", "--index", "two", "--json").document
+    assert (report["indexed"], report["embedded"], embedder.num_calls) == (3, 0, calls)
+
+
 # --- search and query
 
 
