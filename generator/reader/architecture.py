@@ -113,8 +113,8 @@ class ReaderModel(nn.Module):
     ) -> torch.Tensor:
         """Log probability (B, T) of `targets` (B, T) under the mixture of vocabulary and pointer.
 
-        Only where `mask` (B, T) is True, if given: the vocabulary's softmax is wide, and most of a padded batch
-        of answers is padding.
+        Only where `mask` (B, T) is True, if given: the vocabulary's softmax is wide, and most of a padded
+        batch of answers is padding.
         """
         mask = torch.ones_like(targets, dtype=torch.bool) if mask is None else mask
         # (N, vocabulary) for the N tokens asked for
