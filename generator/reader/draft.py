@@ -132,6 +132,8 @@ def verify(
     drafts: Sequence[Draft],
 ) -> list[Draft]:
     """The drafts with the generator's log probability of each, from one pass over all of them."""
+    if not drafts:
+        return []
     room = model.config.max_answer_tokens
     device = model.transformer.device
     answers = [passages[d.passage].ids[d.first : d.last + 1] for d in drafts]
@@ -148,7 +150,9 @@ def verify(
     )
     memory = Memory(*(part[rows] for part in reading.memory))
     pointer = model.pointer_log_probs(hidden, memory)
-    log_probs = model.token_log_probs(hidden, targets, memory, pointer).tolist()
+    lengths = torch.tensor([len(written) for written in outputs], device=device)
+    written_mask = torch.arange(width, device=device) < lengths[:, None]  # (B, T)
+    log_probs = model.token_log_probs(hidden, targets, memory, pointer, mask=written_mask).tolist()
     return [
         replace(draft, log_prob=sum(scores[: len(written)]), num_tokens=len(written))
         for draft, written, scores in zip(drafts, outputs, log_probs, strict=True)

@@ -153,9 +153,18 @@ class Reader:
         yield answer
 
     def rank(
-        self, question: str, passages: Sequence[Passage], *, max_new_tokens: int | None = None
+        self,
+        question: str,
+        passages: Sequence[Passage],
+        *,
+        max_new_tokens: int | None = None,
+        verify_all: bool = False,
     ) -> Ranking:
-        """The best drafts over all passages, verified by the generator, best first."""
+        """The best drafts over all passages, best first.
+
+        The generator verifies all of them where its vote counts in their order, or where `verify_all` asks
+        for it; else the best one alone, whose probability rests on it.
+        """
         question_ids = self._question_ids(question)
         tokens = self.tokenizer.encode_batch([text for _, text in passages])
         windows = self._windows(tokens, question_ids)
@@ -178,8 +187,12 @@ class Reader:
             batches = [list(dict.fromkeys(window for _, window in best))]
         reading = read_windows(self.model, self.tokenizer, question_ids, tokens, batches[0])
         drafts = propose(reading, tokens, count=count, max_tokens=max_tokens)
-        verified = verify(self.model, self.tokenizer, reading, tokens, drafts) if drafts else []
         weight = self.calibration.verify_weight
+        num_verified = len(drafts) if weight or verify_all else 1
+        verified = [
+            *verify(self.model, self.tokenizer, reading, tokens, drafts[:num_verified]),
+            *drafts[num_verified:],
+        ]
         verified.sort(key=lambda d: (-(d.margin + weight * d.log_prob), d.passage, d.first, d.last))
         written = verified[0].num_tokens if verified else 0
         return Ranking(tuple(verified), tuple(tokens), Usage(num_read + reading.num_tokens, written))

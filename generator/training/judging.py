@@ -45,7 +45,7 @@ def judge(
     reader: Reader, question: str, passages: Sequence[Passage], answers: Sequence[str]
 ) -> JudgedQuestion:
     """Let a reader draft and compare with `answers`; none means that the passages do not answer."""
-    ranking = reader.rank(question, passages)
+    ranking = reader.rank(question, passages, verify_all=True)
     drafts = []
     for draft in ranking.drafts:
         start, end = ranking.characters(draft)

@@ -155,6 +155,17 @@ def test_more_windows_than_one_pass_holds_give_the_same_best_drafts(reader: Read
     assert parts.drafts[0].log_prob == pytest.approx(whole.drafts[0].log_prob, abs=1e-4)
 
 
+def test_only_drafts_whose_vote_counts_are_verified(reader: Reader) -> None:
+    question = "where is the red boat"
+    deaf = Reader(reader.model, reader.tokenizer, calibration=Calibration(verify_weight=0.0))
+    spare, full = deaf.rank(question, PASSAGES), deaf.rank(question, PASSAGES, verify_all=True)
+    assert all(draft.log_prob < 0 for draft in full.drafts)
+    assert spare.drafts[0].log_prob == pytest.approx(full.drafts[0].log_prob, abs=1e-4)
+    assert [draft.log_prob for draft in spare.drafts[1:]] == [0.0] * (len(full.drafts) - 1)
+    listening = Reader(reader.model, reader.tokenizer, calibration=Calibration(verify_weight=0.1))
+    assert all(draft.log_prob < 0 for draft in listening.rank(question, PASSAGES).drafts)
+
+
 def test_max_new_tokens_bounds_the_drafted_answer(reader: Reader) -> None:
     ranking = reader.rank("where is the boat", PASSAGES, max_new_tokens=1)
     joined = [reader.tokenizer.encode(text).continues_word for _, text in PASSAGES]
