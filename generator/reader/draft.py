@@ -63,7 +63,7 @@ def read_windows(
     """Read windows together with the question, all in one padded batch."""
     rows = [tokenizer.prefix(question_ids, passages[w.passage].ids[w.begin : w.end]) for w in windows]
     lengths = [len(row) for row in rows]
-    width = max(lengths)
+    width = _round_width(max(lengths), step=32, limit=model.config.max_prefix_tokens)
     device, config = model.transformer.device, model.config
     token_ids = torch.tensor([row + [tokenizer.pad_id] * (width - len(row)) for row in rows], device=device)
     real = torch.arange(width, device=device) < torch.tensor(lengths, device=device)[:, None]
@@ -79,6 +79,14 @@ def read_windows(
     memory = Memory(hidden, token_ids, copyable)
     start, end = model.span_scores(memory)
     return Reading(list(windows), memory, cache, start, end, start[:, 0] + end[:, 0], offset, sum(lengths))
+
+
+def _round_width(width: int, *, step: int, limit: int) -> int:
+    """`width` rounded up to a multiple of `step`, at most to `limit`.
+
+    oneDNN builds its kernels anew for each shape, which takes several times as long as using them.
+    """
+    return max(width, min(-(-width // step) * step, limit))
 
 
 def propose(reading: Reading, passages: Sequence[Tokens], *, count: int, max_tokens: int) -> list[Draft]:
@@ -139,7 +147,7 @@ def verify(
     answers = [passages[d.passage].ids[d.first : d.last + 1] for d in drafts]
     inputs = [[tokenizer.mask_id, *ids][:room] for ids in answers]
     outputs = [[*ids, tokenizer.sep_id][:room] for ids in answers]
-    width = max(map(len, inputs))
+    width = _round_width(max(map(len, inputs)), step=8, limit=room)
     pad = tokenizer.pad_id
     token_ids = torch.tensor([ids + [pad] * (width - len(ids)) for ids in inputs], device=device)
     targets = torch.tensor([ids + [pad] * (width - len(ids)) for ids in outputs], device=device)
