@@ -12,6 +12,7 @@ _NAME = re.compile(
     r"\.?[^\S\n]+(?:[A-Z][\w'’-]*\.?|and|of|de|van|von)(?:[^\S\n]+(?:[A-Z][\w'’-]*|and(?=[^\S\n]+[A-Z])))*"
 )
 _LOOSE = ",;: \t\n"
+_MARKS = (("<", ">"), ("`", "`"))  # of markup, which runs on without spaces: "`run <run_command>`"
 _PAIRS = {"(": ")", "[": "]", "{": "}", "“": "”", "«": "»"}
 _REACH = 40  # characters around a span in which a number may go on
 
@@ -22,6 +23,7 @@ def mend(text: str, start: int, end: int) -> tuple[int, int]:
     A trained span head seldom needs this; where it does, "42" out of "42,000" would be a wrong answer.
     """
     start, end = _whole_numbers(text, start, end)
+    start, end = _whole_marks(text, start, end)
     end = _with_name(text, start, end)
     return _without_loose_ends(text, start, end)
 
@@ -34,6 +36,24 @@ def _whole_numbers(text: str, start: int, end: int) -> tuple[int, int]:
         if match.start() < end < match.end():
             last = match.end()
     return first, last
+
+
+def _whole_marks(text: str, start: int, end: int) -> tuple[int, int]:
+    """Half of an inline mark goes on to its other half, if that is near and on the same line."""
+    for opening, closing in _MARKS:
+        inside = text[start:end]
+        if opening == closing:
+            unpaired_closing = unpaired_opening = inside.count(closing) % 2 == 1
+        else:
+            unpaired_closing = inside.count(closing) > inside.count(opening)
+            unpaired_opening = inside.count(opening) > inside.count(closing)
+        before = text.rfind(opening, max(0, start - _REACH), start)
+        after = text.find(closing, end, end + _REACH)
+        if unpaired_closing and before >= 0 and "\n" not in text[before:start]:
+            start = before
+        elif unpaired_opening and after >= 0 and "\n" not in text[end : after + 1]:
+            end = after + 1
+    return start, end
 
 
 def _with_name(text: str, start: int, end: int) -> int:

@@ -24,6 +24,10 @@ from generator.reader.edges import mend
         ("it, the Sun, is", ", the Sun,", "the Sun"),
         ("the first mate", "first mate", "first mate"),
         ("the mister came", "mister", "mister"),
+        ("the `run <run_command>` command", "run_command>` command", "`run <run_command>` command"),
+        ("call `open it` now", "`open", "`open it`"),
+        ("set <a href> here", "<a", "<a href>"),
+        ("five > four and `x`", "four", "four"),
     ],
 )
 def test_spans_are_mended(text, span, mended):
@@ -32,7 +36,7 @@ def test_spans_are_mended(text, span, mended):
     assert text[first:last] == mended
 
 
-@given(st.text(alphabet="aB1 .,()“”Mr$%\n", max_size=30), st.data())
+@given(st.text(alphabet="aB1 .,()“”<>`Mr$%\n", max_size=30), st.data())
 def test_mending_stays_in_the_text_and_twice_is_once(text, data):
     start = data.draw(st.integers(0, len(text)))
     end = data.draw(st.integers(start, len(text)))
