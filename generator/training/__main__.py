@@ -17,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Train; progress goes to stderr, the report as JSON to stdout."""
     parser = argparse.ArgumentParser(prog="python -m generator.training", description="Train a model.")
     parser.add_argument("config", help="TOML file, for example generator/training/recipes/reader.toml")
-    parser.add_argument("overrides", nargs="*", help="section.key=value, for example run.folder=/tmp/run")
+    parser.add_argument("overrides", nargs="*", help="section.key=value, for example run.folder=runs/reader")
     options = parser.parse_args(arguments)
     try:
         report = train_from_file(options.config, overrides=options.overrides, on_progress=_print)
