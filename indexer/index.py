@@ -4,37 +4,32 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from indexer import catalog_reader, checkpoint, statistics
+from indexer import catalog_reader
 from indexer.catalog import Catalog
 from indexer.catalog_reader import Version
-from indexer.errors import EmbedderMismatch, IndexerError, InvalidQuery
+from indexer.errors import EmbedderMismatch, InvalidQuery
 from indexer.identity import embedder_label
+from indexer.index_contents import IndexContents
 from indexer.lexical import LexicalIndex
-from indexer.near_duplicates import MinHashes, near_duplicates
+from indexer.near_duplicates import MinHashes
 from indexer.scoring import best_first
+from indexer.search_state import SearchState
 from indexer.types import (
-    Chunk,
     ExportReport,
-    FileStatus,
     Filters,
     ImportReport,
-    IndexChanges,
-    IndexStats,
     IngestProgress,
     IngestReport,
-    NearDuplicatesReport,
     ScoredChunkId,
     SnapshotInfo,
-    VerifyReport,
 )
 from indexer.vectors import check_queries
 from indexer.view import IndexView
@@ -44,11 +39,10 @@ if TYPE_CHECKING:
     from indexer.embedding import Embedder
     from indexer.embedding_cache import EmbeddingCache
     from indexer.parsers import ParseOptions
-    from indexer.vectors import VectorIndex
     from indexer.worker_values import ParseLimits
 
 
-class Index:
+class Index(IndexContents):
     """One index folder. Threads may share it; other processes may have it open, one of them ingesting.
 
     What a search sees is one state of the catalog; each search first picks up what was committed since.
@@ -65,19 +59,12 @@ class Index:
     ) -> None:
         self.folder = folder
         self.catalog = catalog
-        self.lexical = LexicalIndex()
         self._embedder = embedder
         self._embedding_cache = embedding_cache
-        self._device = device
-        self._vectors: VectorIndex | None = None  # loaded by the first search
-        self._saved_version: Version | None = None  # of the checkpoint that is on disk, if it is good
-        self._refresh_lock = threading.Lock()
         self._writing_prepared = False
-        self._allowed: tuple[tuple[Filters, Version], np.ndarray] | None = (
-            None  # the last filters' chunk numbers
+        self._state = SearchState(
+            folder, catalog, device=device, check=self._check_state, lock=self._writer_lock
         )
-        with catalog.read() as connection:
-            self._version = catalog_reader.version(connection)
 
     @classmethod
     def open(
@@ -112,7 +99,7 @@ class Index:
         self.catalog.close()
         if self._embedding_cache is not None:
             self._embedding_cache.close()  # whoever else uses it opens it again
-        self._vectors = None
+        self._state.close()
 
     def __enter__(self) -> Self:
         return self
@@ -156,7 +143,7 @@ class Index:
             options=parse_options or ParseOptions(),
             limits=parse_limits or ParseLimits(),
         )
-        with writer_lock(self.folder, holder=self._ingesting_process):
+        with self._writer_lock():
             self.check_embedder(self.embedder)
             self._prepare_writing()
             report = ingest(
@@ -193,7 +180,7 @@ class Index:
         """
         from indexer.importing import import_export
 
-        with writer_lock(self.folder, holder=self._ingesting_process):
+        with self._writer_lock():
             self.check_embedder(self.embedder)
             self._prepare_writing()
             report = import_export(
@@ -225,7 +212,7 @@ class Index:
         """Go back to a state that was kept. Readers see it as a new generation; snapshots stay."""
         from indexer import snapshots
 
-        with writer_lock(self.folder, holder=self._ingesting_process):
+        with self._writer_lock():
             info = snapshots.restore(self.catalog, self.folder, name, hooks=[LexicalIndex(), MinHashes()])
             self._save_vectors()
         return info
@@ -253,6 +240,10 @@ class Index:
         with self.catalog.read() as connection:
             self._require(embedder, connection)
 
+    def _check_state(self, connection: sqlite3.Connection) -> None:
+        if self._embedder is not None:
+            self._require(self._embedder, connection)
+
     def _require(self, embedder: Embedder, connection: sqlite3.Connection) -> None:
         made_with = catalog_reader.meta(connection, "embedder")
         if made_with not in (None, embedder.fingerprint):
@@ -273,7 +264,7 @@ class Index:
         All of them are compared, so there are k results whenever k chunks pass the filters.
         """
         self.refresh()
-        index = self._loaded_vectors()
+        index = self._state.vectors()
         if index is None:
             queries = np.atleast_2d(vectors)
             return [[] for _ in check_queries(queries, k, queries.shape[-1])]
@@ -294,165 +285,48 @@ class Index:
             ids = [catalog_reader.chunk_ids(connection, hits.chunks.tolist()) for hits in found]
         return [best_first(names, hits.scores, k) for names, hits in zip(ids, found, strict=True)]
 
-    @contextmanager
-    def view(self) -> Iterator[IndexView]:
+    def view(self) -> AbstractContextManager[IndexView]:
         """The newest committed state, held still until the context is left: ingests go on meanwhile."""
-        while True:
-            self.refresh()
-            vectors = self._loaded_vectors()
-            with ExitStack() as held:
-                if vectors is not None:
-                    held.enter_context(vectors.lock.reading())
-                connection = held.enter_context(self.catalog.read())
-                version = catalog_reader.version(connection)
-                # Somebody may have committed, or moved the vectors on, between one line and the next.
-                if version == (vectors.version if vectors is not None else self._version):
-                    yield IndexView(connection, version, vectors, self.lexical)
-                    return
+        return self._state.view()
 
     def matching_numbers(self, filters: Filters | None) -> np.ndarray | None:
         """(n,) int64 sorted numbers of the chunks that pass the filters; None if all of them do."""
-        if filters is None:
-            return None
-        key = (filters, self._version)
-        last = self._allowed
-        if last is not None and last[0] == key:
-            return last[1]
-        with self.catalog.read() as connection:
-            key = (filters, catalog_reader.version(connection))
-            numbers = catalog_reader.matching_numbers(connection, filters)
-        if numbers is not None:
-            self._allowed = (key, numbers)
-        return numbers
+        return self._state.matching_numbers(filters)
 
-    # --- what is in it
+    # --- the state that searches see
+
+    @property
+    def lexical(self) -> LexicalIndex:
+        """The postings; a hook of the catalog while something is written."""
+        return self._state.lexical
 
     @property
     def generation(self) -> int:
         """Of the state that searches see: rises with every commit that changes what they can return."""
-        return self._version.generation
+        return self._state.version.generation
 
     def refreshed_version(self) -> Version:
         """The newest committed state, which searches see from now on."""
         self.refresh()
-        return self._version
+        return self._state.version
 
     def refresh(self) -> bool:
         """Pick up what was committed since, by this process or another; True if there was anything."""
-        with self.catalog.read() as connection:
-            if catalog_reader.version(connection) == self._version:
-                return False
-        with self._refresh_lock, self.catalog.read() as connection:
-            version = catalog_reader.version(connection)
-            if version == self._version:
-                return False
-            if self._embedder is not None:
-                self._require(self._embedder, connection)
-            vectors, self._vectors = self._vectors, None  # if anything fails, the next search loads them anew
-            if not catalog_reader.remembers(connection, self._version):
-                self.lexical = LexicalIndex()  # another index has taken the place of this one
-            elif vectors is not None and checkpoint.catch_up(vectors, connection):
-                self._vectors = vectors
-            self._version = version
-            return True
-
-    def chunks(self, chunk_ids: Sequence[str]) -> list[Chunk]:
-        """Chunks by id, in the order asked for; UnknownChunk if one does not exist (any more)."""
-        with self.catalog.read() as connection:
-            return catalog_reader.load_chunks(connection, chunk_ids)
-
-    def vectors(self, chunk_ids: Sequence[str]) -> np.ndarray:
-        """(n, dimension) float32 unit vectors of chunks by id, in the order asked for."""
-        with self.catalog.read() as connection:
-            return catalog_reader.load_vectors(connection, chunk_ids)
-
-    def document_text(self, document_id: str) -> str:
-        """A document's normalised text: what the chunks' offsets count in."""
-        with self.catalog.read() as connection:
-            return catalog_reader.document_text(connection, document_id)
-
-    def changes_since(self, generation: int) -> IndexChanges:
-        """What came and went since a generation."""
-        with self.catalog.read() as connection:
-            now = catalog_reader.version(connection).generation
-            if not catalog_reader.remembers_generation(connection, generation):
-                return IndexChanges((), (), now, complete=False)
-            added = catalog_reader.added_since(connection, generation)
-            removed = catalog_reader.removed_since(connection, generation)
-        return IndexChanges(tuple(added), tuple(sorted({chunk_id for _, chunk_id in removed})), now)
-
-    def files(self) -> Iterator[FileStatus]:
-        """What became of each file, by uri."""
-        with self.catalog.read() as connection:
-            yield from catalog_reader.file_statuses(connection)
-
-    def doctor(self) -> list[FileStatus]:
-        """Every file that is not searchable as it is now, and why."""
-        with self.catalog.read() as connection:
-            return list(catalog_reader.file_statuses(connection, only_not_indexed=True))
-
-    def near_duplicates(self) -> NearDuplicatesReport:
-        """Groups of files with the same or nearly the same text."""
-        with self.catalog.read() as connection:
-            return near_duplicates(connection)
-
-    def stats(self) -> IndexStats:
-        """Counts and sizes."""
-        with self.catalog.read() as connection:
-            return statistics.stats(connection, self.folder)
-
-    def verify(self) -> VerifyReport:
-        """Check that everything agrees with everything else; reads the whole index."""
-        from indexer.verification import verify
-
-        return verify(self.catalog, self.folder)
+        return self._state.refresh()
 
     # --- inside
 
-    def _loaded_vectors(self) -> VectorIndex | None:
-        """The vector index, loaded on first use; None while there is nothing to search."""
-        index = self._vectors
-        if index is not None:
-            return index
-        with self._refresh_lock, self.catalog.read() as connection:
-            if self._vectors is None:
-                dimension = catalog_reader.dimension(connection)
-                if dimension is None:
-                    return None
-                self._vectors, self._saved_version = checkpoint.open_vectors(
-                    self.folder, connection, dimension, device=self._device
-                )
-                self._version = self._vectors.version
-                if self._saved_version is None and not self.catalog.read_only:
-                    self._replace_checkpoint(self._vectors)
-            return self._vectors
-
-    def _replace_checkpoint(self, vectors: VectorIndex) -> None:
-        """Put a good checkpoint in the place of an unusable one, unless something stands in the way.
-
-        The catalog holds everything, so not having one costs time at the next start and nothing else.
-        """
-        with suppress(IndexerError), writer_lock(self.folder, holder=self._ingesting_process):
-            self._save_checkpoint(vectors)
-
     def _save_vectors(self) -> None:
-        """Write the checkpoint of the present state; the caller holds the writer's lock."""
-        self.refresh()
-        with self.catalog.read() as connection:
-            if checkpoint.is_current(self.folder, catalog_reader.version(connection)):
-                return
-        vectors = self._loaded_vectors()
-        if vectors is not None and vectors.version != self._saved_version:
-            self._save_checkpoint(vectors)
-
-    def _save_checkpoint(self, vectors: VectorIndex) -> None:
-        self._saved_version = checkpoint.save(self.folder, vectors)
+        self._state.save()
 
     def _prepare_writing(self) -> None:
         if not self._writing_prepared:
             self.catalog.add_hook(self.lexical)
             self.catalog.add_hook(MinHashes())
             self._writing_prepared = True
+
+    def _writer_lock(self) -> AbstractContextManager[None]:
+        return writer_lock(self.folder, holder=self._ingesting_process)
 
     def _ingesting_process(self) -> int | None:
         with self.catalog.read() as connection:

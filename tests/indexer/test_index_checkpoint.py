@@ -178,7 +178,7 @@ def test_a_checkpoint_that_is_sound_but_not_of_these_chunks_is_not_taken(
     assert answers(filled.folder, read_only=False) == expected  # which also puts a good one in its place
     with Index.open(filled.folder, read_only=True) as opened:
         opened.search(_query("herons"), 1)
-        assert opened._saved_version is not None
+        assert opened._state.saved_version is not None
 
 
 def _good(folder: Path) -> bool:
@@ -216,7 +216,7 @@ def test_an_old_checkpoint_is_brought_up_to_date_from_the_catalog(
     assert answers(filled.folder) == expected
     with Index.open(filled.folder, read_only=True) as opened:
         opened.search(HashingEmbedder().embed_queries(["x"]), 1)
-        assert opened._saved_version.generation < opened.generation  # it was used, and replayed
+        assert opened._state.saved_version.generation < opened.generation  # it was used, and replayed
 
 
 def test_a_catalog_that_went_back_and_took_another_way_does_not_get_the_vectors_of_the_first(

@@ -1,0 +1,145 @@
+"""The newest committed state of an index in the form that is searched: vectors and postings, kept current."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from indexer import catalog_reader, checkpoint
+from indexer.catalog import Catalog
+from indexer.catalog_reader import Version
+from indexer.errors import IndexerError
+from indexer.lexical import LexicalIndex
+from indexer.types import Filters
+from indexer.view import IndexView
+
+if TYPE_CHECKING:
+    from indexer.vectors import VectorIndex
+
+
+class SearchState:
+    """Follows a catalog. Threads may share it.
+
+    `check` is called with a connection before a state that somebody committed is taken over, and may refuse
+    it. `lock` is the writer's lock, for whoever puts a good checkpoint in the place of a bad one.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        catalog: Catalog,
+        *,
+        device: str,
+        check: Callable[[sqlite3.Connection], None],
+        lock: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        self.lexical = LexicalIndex()
+        self.saved_version: Version | None = None  # of the checkpoint that is on disk, if it is good
+        self._folder = folder
+        self._catalog = catalog
+        self._device = device
+        self._check = check
+        self._lock = lock
+        self._vectors: VectorIndex | None = None  # loaded by the first search
+        self._refresh_lock = threading.Lock()
+        self._allowed: tuple[tuple[Filters, Version], np.ndarray] | None = None  # the last filters' numbers
+        with catalog.read() as connection:
+            self.version = catalog_reader.version(connection)
+
+    def close(self) -> None:
+        """Let go of the vectors."""
+        self._vectors = None
+
+    def refresh(self) -> bool:
+        """Pick up what was committed since, by this process or another; True if there was anything."""
+        with self._catalog.read() as connection:
+            if catalog_reader.version(connection) == self.version:
+                return False
+        with self._refresh_lock, self._catalog.read() as connection:
+            version = catalog_reader.version(connection)
+            if version == self.version:
+                return False
+            self._check(connection)
+            vectors, self._vectors = self._vectors, None  # if anything fails, the next search loads them anew
+            if not catalog_reader.remembers(connection, self.version):
+                self.lexical = LexicalIndex()  # another index has taken the place of this one
+            elif vectors is not None and checkpoint.catch_up(vectors, connection):
+                self._vectors = vectors
+            self.version = version
+            return True
+
+    def vectors(self) -> VectorIndex | None:
+        """The vector index, loaded on first use; None while there is nothing to search."""
+        index = self._vectors
+        if index is not None:
+            return index
+        with self._refresh_lock, self._catalog.read() as connection:
+            if self._vectors is None:
+                dimension = catalog_reader.dimension(connection)
+                if dimension is None:
+                    return None
+                self._vectors, self.saved_version = checkpoint.open_vectors(
+                    self._folder, connection, dimension, device=self._device
+                )
+                self.version = self._vectors.version
+                if self.saved_version is None and not self._catalog.read_only:
+                    self._replace_checkpoint(self._vectors)
+            return self._vectors
+
+    @contextmanager
+    def view(self) -> Iterator[IndexView]:
+        """The newest committed state, held still until the context is left: ingests go on meanwhile."""
+        while True:
+            self.refresh()
+            vectors = self.vectors()
+            with ExitStack() as held:
+                if vectors is not None:
+                    held.enter_context(vectors.lock.reading())
+                connection = held.enter_context(self._catalog.read())
+                version = catalog_reader.version(connection)
+                # Somebody may have committed, or moved the vectors on, between one line and the next.
+                if version == (vectors.version if vectors is not None else self.version):
+                    yield IndexView(connection, version, vectors, self.lexical)
+                    return
+
+    def matching_numbers(self, filters: Filters | None) -> np.ndarray | None:
+        """(n,) int64 sorted numbers of the chunks that pass the filters; None if all of them do."""
+        if filters is None:
+            return None
+        key = (filters, self.version)
+        last = self._allowed
+        if last is not None and last[0] == key:
+            return last[1]
+        with self._catalog.read() as connection:
+            key = (filters, catalog_reader.version(connection))
+            numbers = catalog_reader.matching_numbers(connection, filters)
+        if numbers is not None:
+            self._allowed = (key, numbers)
+        return numbers
+
+    def save(self) -> None:
+        """Write the checkpoint of the present state; the caller holds the writer's lock."""
+        self.refresh()
+        with self._catalog.read() as connection:
+            if checkpoint.is_current(self._folder, catalog_reader.version(connection)):
+                return
+        vectors = self.vectors()
+        if vectors is not None and vectors.version != self.saved_version:
+            self._save(vectors)
+
+    def _replace_checkpoint(self, vectors: VectorIndex) -> None:
+        """Put a good checkpoint in the place of an unusable one, unless something stands in the way.
+
+        The catalog holds everything, so not having one costs time at the next start and nothing else.
+        """
+        with suppress(IndexerError), self._lock():
+            self._save(vectors)
+
+    def _save(self, vectors: VectorIndex) -> None:
+        self.saved_version = checkpoint.save(self._folder, vectors)
