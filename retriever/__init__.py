@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from retriever.cache import CacheStats, RetrievalCache
     from retriever.errors import RetrieverError
     from retriever.lookahead import LookaheadRetriever
+    from retriever.lookahead_sources import HeadingFollowUps, LookaheadSource, QueuedQueries
     from retriever.retriever import Retriever
     from retriever.settings import RetrievalSettings
     from retriever.types import Hit, SearchResult
@@ -26,8 +27,11 @@ if TYPE_CHECKING:
 _HOMES = {
     "BatchPrefetcher": "batching",
     "CacheStats": "cache",
+    "HeadingFollowUps": "lookahead_sources",
     "Hit": "types",
     "LookaheadRetriever": "lookahead",
+    "LookaheadSource": "lookahead_sources",
+    "QueuedQueries": "lookahead_sources",
     "RetrievalCache": "cache",
     "RetrievalSettings": "settings",
     "Retriever": "retriever",
@@ -38,8 +42,11 @@ _HOMES = {
 __all__ = [
     "BatchPrefetcher",
     "CacheStats",
+    "HeadingFollowUps",
     "Hit",
     "LookaheadRetriever",
+    "LookaheadSource",
+    "QueuedQueries",
     "RetrievalCache",
     "RetrievalSettings",
     "Retriever",

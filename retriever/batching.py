@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from indexer.types import Filters
-from retriever.errors import RetrieverError
+from retriever.errors import RetrieverBusy, SearchTimedOut
 from retriever.prefetching import (
     BatchSearcher,
     SearchOptions,
@@ -30,18 +30,6 @@ _log = logging.getLogger("retriever.batching")
 
 _WEIGHT = 1 / 3  # of the newest gap between arrivals: after a burst, one lone query is held back and no more
 _QUIET_GAPS = 4.0  # short gaps without an arrival after which a burst is over: 98% are shorter if memoryless
-
-
-class RetrieverBusy(RetrieverError):
-    """More callers wait for a result than the prefetcher has places for."""
-
-    code = "retriever-busy"
-
-
-class SearchTimedOut(RetrieverError):
-    """The result did not come within the time that the caller gave it."""
-
-    code = "search-timed-out"
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,3 +45,15 @@ class RetrieverClosed(RetrieverError):
     """A prefetcher was used after it was closed."""
 
     code = "retriever-closed"
+
+
+class RetrieverBusy(RetrieverError):
+    """More callers wait for a result than the prefetcher has places for."""
+
+    code = "retriever-busy"
+
+
+class SearchTimedOut(RetrieverError):
+    """The result did not come within the time that the caller gave it."""
+
+    code = "search-timed-out"

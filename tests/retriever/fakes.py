@@ -16,11 +16,14 @@ from indexer.scoring import exact_scores
 from indexer.types import Chunk, Filters
 from retriever import Retriever
 from retriever.background import SAMPLE_SIZE, Background
+from retriever.errors import EmptyQuery
 from retriever.fusion import FusionInput, rank
 from retriever.lists import Candidates, DenseList, LexicalList
 from retriever.settings import RetrievalSettings
+from retriever.types import SearchResult
 
 DIMENSION = 16
+PATIENCE = 10  # seconds until a hanging test fails; nothing waits for so long
 
 
 class FakeVersion(NamedTuple):
@@ -104,7 +107,7 @@ class FakeView:
     def ids(self, numbers: np.ndarray) -> np.ndarray:
         return np.array([self._rows[int(n)].chunk.id for n in numbers], "S32")
 
-    def chunks(self, numbers: np.ndarray) -> list[Chunk]:
+    def chunks(self, numbers: np.ndarray, *, filters: Filters | None = None) -> list[Chunk]:
         return [self._rows[int(n)].chunk for n in numbers]
 
     def sample(self, size: int) -> np.ndarray:
@@ -234,3 +237,61 @@ def found(result) -> list[tuple[str, float]]:
 
 def make_retriever(corpus: FakeCorpus, embedder: FakeEmbedder | None = None, **options) -> Retriever:
     return Retriever(corpus, embedder or FakeEmbedder(), **options)
+
+
+class FakeIndex:
+    """All that a prefetcher asks of an index."""
+
+    def __init__(self) -> None:
+        self.version = 1
+
+    def refreshed_version(self) -> int:
+        return self.version
+
+
+class Call(NamedTuple):
+    """One `search_batch`, and the name of the thread that made it."""
+
+    thread: str
+    queries: list[str]
+    k: int
+    filters: Filters | None
+    use_cache: bool
+
+
+class FakeRetriever:
+    """Its result says what was searched for, and in which state; a query with "bad" in it raises.
+
+    `gated` names the thread whose searches wait at the gate; None: every thread's do.
+    """
+
+    def __init__(self, *, gated: str | None = None) -> None:
+        self.index = FakeIndex()
+        self.now = 0.0  # seconds; every query takes one
+        self.calls: list[Call] = []
+        self.entered = threading.Semaphore(0)  # released at each gated call, before the gate
+        self.gate = threading.Event()  # cleared: gated searches wait
+        self.gate.set()
+        self._gated = gated
+
+    @property
+    def batches(self) -> list[list[str]]:
+        return [call.queries for call in self.calls]
+
+    def search_batch(self, queries, *, k, filters, use_cache):
+        thread = threading.current_thread().name
+        self.calls.append(Call(thread, list(queries), k, filters, use_cache))
+        version = self.index.version
+        if self._gated in (None, thread):
+            self.entered.release()
+            assert self.gate.wait(PATIENCE)
+        self.now += len(queries)
+        if "exit" in queries:
+            raise SystemExit
+        if any("bad" in query for query in queries):
+            raise EmptyQuery(f"{queries}")
+        return [result_of(query, k, filters, use_cache, version) for query in queries]
+
+
+def result_of(query, k=5, filters=None, use_cache=True, version=1) -> SearchResult:
+    return SearchResult((), "miss", {}, {"of": (query, k, filters, use_cache), "version": version})

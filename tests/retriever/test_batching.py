@@ -6,54 +6,23 @@ import threading
 from concurrent.futures import CancelledError, Future, wait
 
 import pytest
-from fakes import FakeCorpus, found, make_retriever
+from fakes import PATIENCE, FakeCorpus, FakeRetriever, found, make_retriever, result_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer.types import Filters
 from retriever import BatchPrefetcher, SearchResult
-from retriever.batching import Arrivals, RetrieverBusy, SearchTimedOut
-from retriever.errors import EmptyQuery, InvalidK, InvalidRetrievalSettings, RetrieverClosed
+from retriever.batching import Arrivals
+from retriever.errors import (
+    EmptyQuery,
+    InvalidK,
+    InvalidRetrievalSettings,
+    RetrieverBusy,
+    RetrieverClosed,
+    SearchTimedOut,
+)
 
-PATIENCE = 10  # seconds until a hanging test fails; nothing waits for so long
-
-
-class FakeIndex:
-    def __init__(self) -> None:
-        self.version = 1
-
-    def refreshed_version(self) -> int:
-        return self.version
-
-
-class FakeRetriever:
-    """Its result says what was searched for, and in which state; a query with "bad" in it raises."""
-
-    def __init__(self) -> None:
-        self.index = FakeIndex()
-        self.calls: list[tuple[list[str], int, Filters | None, bool]] = []
-        self.entered = threading.Semaphore(0)  # released at each call, before the gate
-        self.gate = threading.Event()  # cleared: searching waits
-        self.gate.set()
-
-    @property
-    def batches(self) -> list[list[str]]:
-        return [queries for queries, *_ in self.calls]
-
-    def search_batch(self, queries, *, k, filters, use_cache):
-        self.calls.append((list(queries), k, filters, use_cache))
-        version = self.index.version
-        self.entered.release()
-        assert self.gate.wait(PATIENCE)
-        if "exit" in queries:
-            raise SystemExit
-        if any("bad" in query for query in queries):
-            raise EmptyQuery(f"{queries}")
-        return [result_of(query, k, filters, use_cache, version) for query in queries]
-
-
-def result_of(query, k=5, filters=None, use_cache=True, version=1) -> SearchResult:
-    return SearchResult((), "miss", {}, {"of": (query, k, filters, use_cache), "version": version})
+pytestmark = pytest.mark.usefixtures("no_thread_is_left")
 
 
 class Clock:
@@ -67,13 +36,6 @@ class Clock:
         if threading.current_thread() is not threading.main_thread():
             self.looks.release()
         return self.now
-
-
-@pytest.fixture(autouse=True)
-def no_thread_is_left():
-    before = set(threading.enumerate())
-    yield
-    assert set(threading.enumerate()) <= before
 
 
 @pytest.fixture
@@ -137,7 +99,7 @@ def test_queries_with_other_options_are_searched_for_apart(batcher, retriever):
     futures = [batcher.submit(q, k=k, filters=f, use_cache=cached) for q, k, f, cached in wanted]
     retriever.gate.set()
     assert [future.result(PATIENCE) for future in futures] == [result_of(*each) for each in wanted]
-    assert retriever.calls[1:] == [
+    assert [call[1:] for call in retriever.calls[1:]] == [
         (["a", "A"], 5, None, True),
         (["b", "B"], 3, None, True),
         (["c", "C"], 5, code, True),

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
-from fakes import FakeCorpus, found, make_retriever
+from fakes import PATIENCE, FakeCorpus, FakeRetriever, found, make_retriever, result_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,27 +19,16 @@ from retriever.lookahead_gate import PrefetchGate
 from retriever.lookahead_sources import HeadingFollowUps, QueuedQueries
 from retriever.types import Hit
 
-PATIENCE = 10  # seconds until a hanging test fails; nothing waits for so long
+pytestmark = pytest.mark.usefixtures("no_thread_is_left")
+
+BACKGROUND = "retriever-lookahead"
 
 
-class FakeIndex:
-    def __init__(self) -> None:
-        self.version = 1
-
-    def refreshed_version(self) -> int:
-        return self.version
-
-
-class FakeRetriever:
-    """Its result says what was searched for, and in which state; a query with "bad" in it raises."""
+class WatchedRetriever(FakeRetriever):
+    """Searches in the background wait at the gate; it has a clock, and knows who searched for what."""
 
     def __init__(self) -> None:
-        self.index = FakeIndex()
-        self.now = 0.0
-        self.batches: list[tuple[str, list[str]]] = []  # by whom
-        self.entered = threading.Semaphore(0)  # released at each call on the background thread
-        self.gate = threading.Event()  # cleared: searching in the background waits
-        self.gate.set()
+        super().__init__(gated=BACKGROUND)
         self.waiting = threading.Semaphore(0)  # released when a caller on another thread begins to wait
 
     def clock(self) -> float:
@@ -49,29 +38,11 @@ class FakeRetriever:
 
     @property
     def ahead(self) -> list[list[str]]:
-        return [queries for who, queries in self.batches if who == "retriever-lookahead"]
+        return [call.queries for call in self.calls if call.thread == BACKGROUND]
 
     @property
     def asked(self) -> list[str]:
-        return [query for who, queries in self.batches if who != "retriever-lookahead" for query in queries]
-
-    def search_batch(self, queries, *, k, filters, use_cache):
-        who = threading.current_thread().name
-        self.batches.append((who, list(queries)))
-        version = self.index.version
-        if who == "retriever-lookahead":
-            self.entered.release()
-            assert self.gate.wait(PATIENCE)
-        self.now += len(queries)  # a second each
-        if "exit" in queries:
-            raise SystemExit
-        if any("bad" in query for query in queries):
-            raise EmptyQuery(f"{queries}")
-        return [result_of(query, k, filters, use_cache, version) for query in queries]
-
-
-def result_of(query, k=5, filters=None, use_cache=True, version=1) -> SearchResult:
-    return SearchResult((), "miss", {}, {"of": (query, k, filters, use_cache), "version": version})
+        return [query for call in self.calls if call.thread != BACKGROUND for query in call.queries]
 
 
 class Guesses:
@@ -93,16 +64,9 @@ class Guesses:
         return self.queries[:limit]
 
 
-@pytest.fixture(autouse=True)
-def no_thread_is_left():
-    before = set(threading.enumerate())
-    yield
-    assert set(threading.enumerate()) <= before
-
-
 @pytest.fixture
 def retriever():
-    return FakeRetriever()
+    return WatchedRetriever()
 
 
 @pytest.fixture
@@ -535,7 +499,7 @@ steps = st.lists(
 @settings(max_examples=200, deadline=None)
 @given(steps, st.integers(1, 3), st.integers(0, 2), st.integers(0, 2))
 def test_in_any_order_of_events_the_answer_is_that_of_a_search_now(steps, window, longer, more):
-    retriever, guesses = FakeRetriever(), Guesses()
+    retriever, guesses = WatchedRetriever(), Guesses()
     options = {"window": window, "keep_for": window + longer, "max_held": window + more}
     with looking(retriever, sources=[guesses], **options) as ahead:
         for kind, *values in steps:
