@@ -54,23 +54,24 @@ class EngineThread:
 def iterate(engine: ContinuousBatchingEngine, request: GenerationRequest) -> Iterator[TokenEvent]:
     """Yield a request's tokens on the calling thread. It joins the queue now, not at the first `next`.
 
+    A reader that stops reading holds at most its own output; one that leaves has its request cancelled.
     Raises what `add_request` raises at once, and later what the request ends with.
     """
     _check_one_sample(request)
-    inbox: queue.SimpleQueue[RequestProgress] = queue.SimpleQueue()
-    request_id = engine.submit(request, inbox.put)
+    inbox: queue.SimpleQueue[_News] = queue.SimpleQueue()
+    request_id = engine.submit(request, lambda progress: inbox.put(_News(progress)))
     return _drain(engine, request_id, inbox)
 
 
 def _drain(
-    engine: ContinuousBatchingEngine, request_id: str, inbox: queue.SimpleQueue[RequestProgress]
+    engine: ContinuousBatchingEngine, request_id: str, inbox: queue.SimpleQueue[_News]
 ) -> Iterator[TokenEvent]:
     try:
         while True:
-            progress = inbox.get()
-            yield from progress.events
-            if progress.finished:
-                _raise_error(progress)
+            news = inbox.get()
+            yield from news.events
+            if news.last is not None:
+                _raise_error(news.last)
                 return
     finally:
         engine.cancel(request_id)
@@ -86,9 +87,7 @@ async def stream(engine: ContinuousBatchingEngine, request: GenerationRequest) -
     inbox: asyncio.Queue[_News] = asyncio.Queue()
 
     def deliver(progress: RequestProgress) -> None:
-        # Not the progress itself: each holds all tokens so far, and a slow reader would keep every one.
-        news = _News(progress.events, progress if progress.finished else None)
-        loop.call_soon_threadsafe(inbox.put_nowait, news)
+        loop.call_soon_threadsafe(inbox.put_nowait, _News(progress))
 
     request_id = engine.submit(request, deliver)
     try:
@@ -104,13 +103,16 @@ async def stream(engine: ContinuousBatchingEngine, request: GenerationRequest) -
 
 
 class _News:
-    """What a step brought one reader."""
+    """What a step brought one reader.
+
+    Not the progress itself: each holds all tokens so far, and a slow reader would keep every one.
+    """
 
     __slots__ = ("events", "last")
 
-    def __init__(self, events: tuple[TokenEvent, ...], last: RequestProgress | None) -> None:
-        self.events = events
-        self.last = last
+    def __init__(self, progress: RequestProgress) -> None:
+        self.events = progress.events
+        self.last = progress if progress.finished else None
 
 
 def _raise_error(progress: RequestProgress) -> None:

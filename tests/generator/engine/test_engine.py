@@ -94,8 +94,7 @@ def test_an_end_token_ends_unless_ignored(build_engine: Build, model_of: Any, fi
 def test_a_stop_text_across_tokens_ends_the_text_before_it(
     build_engine: Build, model_of: Any, finish: Finish, speculation: bool
 ) -> None:
-    engine = build_engine(speculation=speculation)
-    engine.tokenizer = Letters()
+    engine = build_engine(speculation=speculation, tokenizer=Letters())
     free = Letters().decode(
         generate_with_cache(model_of("llama"), [5, 5, 5], SamplingOptions(max_new_tokens=30))
     )
@@ -338,7 +337,7 @@ def test_the_thread_sleeps_and_wakes(build_engine: Build) -> None:
 def test_sampling_is_called_once_a_step(build_engine: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     monkeypatch.setattr(
-        "generator.engine.engine.sample",
+        "generator.engine.taking.sample",
         lambda logits, states, **ahead: calls.append(len(states)) or sample(logits, states, **ahead),
     )
     engine = build_engine()
