@@ -130,7 +130,7 @@ class ArrayCorpus:
     def ids(self, numbers: np.ndarray) -> np.ndarray:
         return self._ids[numbers]
 
-    def chunks(self, numbers: np.ndarray) -> list[Chunk]:
+    def chunks(self, numbers: np.ndarray, *, filters: Filters | None = None) -> list[Chunk]:
         return [Chunk(str(n), "", "", "", 0, 0, None, (), (), "text") for n in numbers]
 
     def sample(self, size: int) -> np.ndarray:

@@ -192,16 +192,26 @@ def document_text(connection: sqlite3.Connection, document_id: str) -> str:
 # --- chunks
 
 _CHUNK = """
-SELECT chunks.id, documents.id, (SELECT min(uri) FROM files WHERE files.document = chunks.document),
+SELECT chunks.id, documents.id,
+       (SELECT json_group_array(json_array(uri GLOB ?1 OR uri GLOB ?2, uri)) FROM files
+        WHERE files.document = chunks.document),
        chunks.text, start, "end", page, boxes, heading_path, kind
 FROM chunks JOIN documents ON documents.rowid = chunks.document
 """
 
 
-def load_chunks(connection: sqlite3.Connection, chunk_ids: Sequence[str]) -> list[Chunk]:
-    """Chunks by id, in the order asked for."""
+def load_chunks(
+    connection: sqlite3.Connection, chunk_ids: Sequence[str], *, filters: Filters | None = None
+) -> list[Chunk]:
+    """Chunks by id, in the order asked for.
+
+    Of the paths that hold a chunk the best comes first: one that passes the filters, then the one in the
+    fewest folders, then by name.
+    """
+    glob = filters.path_glob if filters is not None else None
     rows = connection.execute(
-        _CHUNK + "WHERE chunks.id IN (SELECT value FROM json_each(?))", (json.dumps(list(chunk_ids)),)
+        _CHUNK + "WHERE chunks.id IN (SELECT value FROM json_each(?3))",
+        (*_globs(glob if glob is not None else "*"), json.dumps(list(chunk_ids))),
     )
     chunks = {row[0]: _chunk(row) for row in rows}
     return [_known(chunks, chunk_id) for chunk_id in chunk_ids]
@@ -331,7 +341,9 @@ def _matrix(blobs: Sequence[bytes], size: int) -> np.ndarray:
 
 
 def _chunk(row: tuple) -> Chunk:
-    chunk_id, document_id, uri, text, start, end, page, boxes, heading_path, kind = row
+    chunk_id, document_id, paths, text, start, end, page, boxes, heading_path, kind = row
+    best_first = sorted(json.loads(paths), key=lambda path: (not path[0], path[1].count("/"), path[1]))
+    uri, *other_uris = [uri for _, uri in best_first] or [""]
     return Chunk(
         id=chunk_id,
         document_id=document_id,
@@ -343,6 +355,7 @@ def _chunk(row: tuple) -> Chunk:
         boxes=tuple(Box(*box) for box in json.loads(boxes)),
         heading_path=tuple(json.loads(heading_path)),
         kind=kind,
+        other_uris=tuple(other_uris),
     )
 
 

@@ -71,6 +71,12 @@ class Chunk:
     boxes: tuple[Box, ...]
     heading_path: tuple[str, ...]
     kind: ChunkKind
+    other_uris: tuple[str, ...] = ()  # further paths of files with this very content
+
+    @property
+    def uris(self) -> tuple[str, ...]:
+        """All paths of files with this content, the best one first: `uri`, then `other_uris`."""
+        return (self.uri, *self.other_uris)
 
 
 @dataclass(frozen=True, slots=True)

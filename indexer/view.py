@@ -78,9 +78,10 @@ class IndexView:
         """(n,) S32 ids of chunks by number."""
         return np.zeros(0, "S32") if self._vectors is None else self._vectors.ids_of(numbers)
 
-    def chunks(self, numbers: np.ndarray) -> list[Chunk]:
-        """Chunks by number, in the order asked for."""
-        return catalog_reader.load_chunks(self._connection, self.ids(numbers).astype(str).tolist())
+    def chunks(self, numbers: np.ndarray, *, filters: Filters | None = None) -> list[Chunk]:
+        """Chunks by number, in the order asked for; their first path is one that passes the filters."""
+        ids = self.ids(numbers).astype(str).tolist()
+        return catalog_reader.load_chunks(self._connection, ids, filters=filters)
 
     def sample(self, size: int) -> np.ndarray:
         """(n, dimension) float32 vectors of the up to `size` chunks with the smallest ids.

@@ -28,6 +28,12 @@ class Citation:
     quote: str
     start: int
     end: int
+    other_uris: tuple[str, ...] = ()  # further paths of files with the same content
+
+    @property
+    def uris(self) -> tuple[str, ...]:
+        """All paths that say this, the best one first."""
+        return (self.uri, *self.other_uris)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the citation's JSON form."""
@@ -36,6 +42,7 @@ class Citation:
             "chunk_id": self.chunk_id,
             "document_id": self.document_id,
             "uri": self.uri,
+            "uris": list(self.uris),
             "page": self.page,
             "quote": self.quote,
             "start": self.start,
@@ -139,6 +146,7 @@ def _chunk_to_dict(chunk: Chunk) -> dict[str, Any]:
         "id": chunk.id,
         "document_id": chunk.document_id,
         "uri": chunk.uri,
+        "uris": list(chunk.uris),
         "text": chunk.text,
         "start": chunk.start,
         "end": chunk.end,

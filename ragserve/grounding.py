@@ -56,6 +56,7 @@ def _citation(span: AnswerSpan, mark: int, chunk: Chunk, document: str | None) -
         quote=quote,
         start=start,
         end=end,
+        other_uris=chunk.other_uris,
     )
 
 

@@ -279,5 +279,5 @@ class RetrievalCache:
 
 def _bytes_of_hits(key: ExactKey, hits: tuple[Hit, ...]) -> int:
     """About what a result occupies: a character may take 4 bytes, and each object some 50."""
-    texts = sum(len(hit.chunk.text) + len(hit.chunk.uri) for hit in hits)
+    texts = sum(len(hit.chunk.text) + sum(map(len, hit.chunk.uris)) for hit in hits)
     return 4 * (len(key.text) + texts) + 1000 * (1 + len(hits))

@@ -65,8 +65,8 @@ class CorpusView(Protocol):
         """(n,) S32 ids of chunks by number."""
         ...
 
-    def chunks(self, numbers: np.ndarray) -> list[Chunk]:
-        """Chunks by number, in the order asked for."""
+    def chunks(self, numbers: np.ndarray, *, filters: Filters | None) -> list[Chunk]:
+        """Chunks by number, in the order asked for; their first path is one that passes the filters."""
         ...
 
     def sample(self, size: int) -> np.ndarray:

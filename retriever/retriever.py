@@ -138,7 +138,7 @@ class Retriever:
             dense_cache = cache if self.settings.ranking != "lexical" else None
             answers = self._answers(_Run(view, searcher, space, dense_cache, watch), questions)
             with watch.stage("load"):
-                hits = [_load(view, answer.ranked, searcher.k) for answer in answers]
+                hits = [_load(view, answer.ranked, searcher.k, filters=space.filters) for answer in answers]
             version = view.version
         timings = watch.shares(len(texts))
         results = []
@@ -234,6 +234,6 @@ def _proof(nearby: Nearby) -> dict[str, Any]:
     return {"bound": None if complete else round(nearby.bound, 6), "lists": len(nearby.texts)}
 
 
-def _load(view: CorpusView, ranked: Ranked, k: int) -> tuple[Hit, ...]:
-    chunks, scores = view.chunks(ranked.chunks[:k]), ranked.scores[:k].tolist()
+def _load(view: CorpusView, ranked: Ranked, k: int, *, filters: Filters | None) -> tuple[Hit, ...]:
+    chunks, scores = view.chunks(ranked.chunks[:k], filters=filters), ranked.scores[:k].tolist()
     return tuple(Hit(*found, rank) for rank, found in enumerate(zip(chunks, scores, strict=True), start=1))

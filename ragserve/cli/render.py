@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING
 
 from ragserve.cli.output import fill
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from retriever.types import Hit, SearchResult
 
 _SNIPPET_LINES = 3
+_MOST_COPIES = 5  # of a file that are named
 
 
 def sources(answer: Answer, width: int) -> str:
@@ -31,6 +32,7 @@ def sources(answer: Answer, width: int) -> str:
         first = f"  [{mark}] "
         where = _where(citations[0].uri, citations[0].page)
         lines.append(fill(f"{where} (score {scores[mark]:.3f})", first=first, width=width))
+        lines.extend(_copies(citations[0].other_uris, indent=len(first), width=width))
         lines.extend(_quote(citation.quote, indent=len(first), width=width) for citation in citations)
     return "\n".join(lines)
 
@@ -115,6 +117,7 @@ def _hit(hit: Hit, width: int) -> str:
     chunk = hit.chunk
     lines = [fill(f"{_where(chunk.uri, chunk.page)} (score {hit.score:.3f})", first=first, width=width)]
     indent = " " * len(first)
+    lines.extend(_copies(chunk.other_uris, indent=len(first), width=width))
     if chunk.heading_path:
         lines.append(
             textwrap.shorten(indent + " > ".join(chunk.heading_path), width=width, placeholder=" ...")
@@ -144,6 +147,15 @@ def _quote(quote: str, *, indent: int, width: int) -> str:
         break_on_hyphens=False,
     )
     return "\n".join(" " * indent + line for line in shown)
+
+
+def _copies(uris: Sequence[str], *, indent: int, width: int) -> Iterator[str]:
+    """A line for each of the other files with the same content; beyond a few, how many there are."""
+    first = " " * indent
+    for uri in uris[:_MOST_COPIES]:
+        yield fill(f"also {display_path(uri)}", first=first, width=width)
+    if len(uris) > _MOST_COPIES:
+        yield f"{first}and {len(uris) - _MOST_COPIES:,} more copies"
 
 
 def _where(uri: str, page: int | None) -> str:

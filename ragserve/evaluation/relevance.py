@@ -65,7 +65,7 @@ def _is_of(document: str, page: int | None) -> Relevant:
     ending = "/" + document.lstrip("/")
 
     def test(chunk: Chunk) -> bool:
-        if not f"/{chunk.uri}".endswith(ending):
+        if not any(f"/{uri}".endswith(ending) for uri in chunk.uris):
             return False
         pages = {chunk.page, *(box.page for box in chunk.boxes)} - {None}
         return page is None or not pages or page in pages

@@ -65,11 +65,15 @@ class BoxModel(BaseModel):
 
 
 class ChunkModel(BaseModel):
-    """A passage; `text` is the document's normalised text at [start:end)."""
+    """A passage; `text` is the document's normalised text at [start:end).
+
+    `uris` are all files with this content; `uri` is the first of them.
+    """
 
     id: str
     document_id: str
     uri: str
+    uris: list[str]
     text: str
     start: int
     end: int
@@ -103,6 +107,7 @@ class CitationModel(BaseModel):
     chunk_id: str
     document_id: str
     uri: str
+    uris: list[str]
     page: int | None
     quote: str
     start: int

@@ -347,6 +347,23 @@ def test_filters_choose_by_path_kind_and_document(catalog: Catalog):
         assert catalog_reader.matching_numbers(connection, Filters()) is None
 
 
+def test_a_chunk_names_every_path_that_holds_it_the_best_first(catalog: Catalog):
+    for uri in ("/notes/old/a.txt", "/notes/b.txt", "/notes/a.txt", "/archive/2024/x/a.txt"):
+        store(catalog, uri, "one")
+    (_, id_) = chunks(catalog)["one"]
+
+    def uris(path_glob: str | None = None) -> tuple[str, ...]:
+        with catalog.read() as connection:
+            (chunk,) = catalog_reader.load_chunks(connection, [id_], filters=Filters(path_glob=path_glob))
+        assert chunk.uri == chunk.uris[0]
+        return chunk.uris
+
+    assert uris() == ("/notes/a.txt", "/notes/b.txt", "/notes/old/a.txt", "/archive/2024/x/a.txt")
+    # A search that was told where to look is told of a file there.
+    assert uris("archive") == ("/archive/2024/x/a.txt", "/notes/a.txt", "/notes/b.txt", "/notes/old/a.txt")
+    assert uris("/notes/b*")[0] == "/notes/b.txt"
+
+
 def test_what_does_not_exist_is_an_error_of_its_own(catalog: Catalog):
     with catalog.read() as connection:
         with pytest.raises(UnknownChunk, match="no chunk abc"):

@@ -158,7 +158,41 @@ def test_copies_are_parsed_and_embedded_once(
     assert len(parsed) == 1
     assert sum(embedder.texts.values()) == 1
     assert index.stats().documents == 1
-    assert [chunk.uri for chunk in _chunks(index, "same")] == [str(folder / "00" / "same.txt")]
+    (chunk,) = _chunks(index, "same")
+    assert chunk.uris == tuple(str(folder / f"{number:02}" / "same.txt") for number in range(50))
+
+
+def test_deleting_a_copy_leaves_the_others_and_only_the_last_takes_the_text_along(
+    index: Index, tmp_path: Path, embedder: HashingEmbedder
+):
+    folder = tmp_path / "copies"
+    paths = [folder / name / "same.txt" for name in ("a", "b", "c")]
+    for path in paths:
+        path.parent.mkdir(parents=True)
+        path.write_text("The same in every folder.\n")
+    index.ingest([folder])
+    embedder.texts.clear()
+    for gone, kept in enumerate((paths[1:], paths[2:], [])):
+        paths[gone].unlink()
+        assert summary(index.ingest([folder], prune=True))["removed"] == 1
+        assert [chunk.uris for chunk in _chunks(index, "same")] == [tuple(map(str, kept))] * bool(kept)
+    assert embedder.texts == {}
+    assert index.verify().ok
+
+
+def test_a_copy_that_changes_leaves_the_others_as_they_were(index: Index, tmp_path: Path):
+    folder = tmp_path / "copies"
+    folder.mkdir()
+    for name in ("a.txt", "b.txt"):
+        (folder / name).write_text("The same in both.\n")
+    index.ingest([folder])
+    (folder / "a.txt").write_text("Another now, and longer.\n")
+    index.ingest([folder])
+    found = {chunk.text: chunk.uris for chunk in _chunks(index, "anything")}
+    assert found == {
+        "The same in both.": (str(folder / "b.txt"),),
+        "Another now, and longer.": (str(folder / "a.txt"),),
+    }
 
 
 def test_copies_of_a_file_that_cannot_be_read_fail_with_it(index: Index, corpus: Path, parsed: list[str]):

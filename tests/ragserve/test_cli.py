@@ -137,8 +137,10 @@ def test_search_prints_hits_with_the_documented_names(filled, corpus):
     chunk = first["chunk"]
     assert chunk["uri"] == str((corpus / "garden.txt").resolve())
     assert set(chunk) == {
-        *("id", "document_id", "uri", "text", "start", "end", "page", "boxes", "heading_path", "kind")
+        *("id", "document_id", "uri", "uris", "text", "start", "end", "page", "boxes"),
+        *("heading_path", "kind"),
     }
+    assert chunk["uris"] == [chunk["uri"]]
     assert len(document["hits"]) == 2
 
 

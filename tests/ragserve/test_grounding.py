@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -54,6 +54,13 @@ def test_a_document_that_is_gone_has_nothing_left_to_quote():
 
     chunk = chunk_of("hello world", 6, 11)
     assert cite([AnswerSpan("c", 0, 5)], [HitLike(chunk, 1)], gone) == ((), 1)
+
+
+def test_a_citation_names_every_file_that_says_it():
+    chunk = replace(chunk_of("hello world", 6, 11), other_uris=("/old/notes.txt", "/x/notes.txt"))
+    ((citation,), _) = cite([AnswerSpan("c", 0, 5)], [HitLike(chunk, 1)], lambda _: "hello world")
+    assert citation.uri == "/notes.txt"
+    assert citation.to_dict()["uris"] == ["/notes.txt", "/old/notes.txt", "/x/notes.txt"]
 
 
 def test_citations_keep_the_order_of_the_evidence():

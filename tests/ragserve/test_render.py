@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragserve.cli.render import WrappingWriter, display_path
+from indexer.types import Chunk
+from ragserve.cli.render import WrappingWriter, display_path, hits
 from ragserve.cli.session import path_glob
+from retriever.types import Hit, SearchResult
 
 
 def written(pieces, width):
@@ -44,6 +46,17 @@ def test_a_path_is_shown_as_one_would_type_it_here(tmp_path, monkeypatch):
     assert display_path(str(tmp_path / "notes" / "a.md")) == "notes/a.md"
     assert display_path("/a.md") == "/a.md"
     assert display_path("archive.zip!a.md") == "archive.zip!a.md"
+
+
+def test_every_copy_of_a_file_is_named_up_to_a_few():
+    def shown(copies):
+        others = tuple(f"/copies/{number}.md" for number in range(copies))
+        chunk = Chunk("c", "d", "/a.md", "Tides turn.", 0, 11, None, (), (), "text", others)
+        return hits(SearchResult((Hit(chunk, 0.5, 1),), "miss"), 80).splitlines()
+
+    assert shown(0) == ["  1. /a.md (score 0.500)", "     Tides turn."]
+    assert shown(2)[1:3] == ["     also /copies/0.md", "     also /copies/1.md"]
+    assert shown(9)[5:7] == ["     also /copies/4.md", "     and 4 more copies"]
 
 
 @pytest.mark.parametrize(
