@@ -17,7 +17,7 @@ from indexer import lexical_segments
 from indexer.embedding import Embedder
 from indexer.lexical import LexicalHits, LexicalIndex
 from indexer.scoring import exact_scores
-from indexer.types import Chunk
+from indexer.types import Chunk, Filters
 
 METRICS = ("nDCG@10", "R@1", "R@5")
 
