@@ -3,114 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import random
-import shutil
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from harness import crash
+from harness.faults import FAULTS
+from harness.world import KILLED, QUERIES, World
 from store_fakes import HashingEmbedder
 
 from indexer.index import Index
-from indexer.types import Chunk
 
-WORDS = ("ferry", "heron", "tide", "crown", "bridge", "apple", "pond", "mill", "stork", "toll", "harbour")
-QUERIES = ["heron by the pond", "ferry toll", "tide mill", "harbour"]
-KILLED = -signal.SIGKILL
-
-Answers = list[list[tuple[Chunk, float]]]
-
-
-class World:
-    """A corpus in two versions, an index of it, and a process that ingests in processes of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.corpus = folder / "corpus"
-        self.index = folder / "index"
-        self._folder = folder
-        self._child = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("ingest_child.py"))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )
-        self._write_first_version()
-        self._save("empty")
-        assert self.ingest() == 0
-        self.first = self.answers()
-        self._save("first")
-        self._write_second_version()
-        self._save("changed")
-        assert self.ingest() == 0
-        self.second = self.answers()
-
-    def restore(self, name: str) -> None:
-        """Back to "empty" (nothing indexed), "first" (as indexed) or "changed" (the files, not the index)."""
-        for path in (self.corpus, self.index):
-            shutil.rmtree(path, ignore_errors=True)
-            if (self._folder / name / path.name).exists():
-                shutil.copytree(self._folder / name / path.name, path)
-
-    def ingest(self, moment: str = "", *, readers: str = "in process") -> int:
-        """Ingest, to the end or until the moment; the exit status."""
-        self.start(moment, readers=readers)
-        return self.finish()
-
-    def start(self, moment: str = "", *, readers: str = "in process") -> int:
-        """Begin to ingest; the process id."""
-        call = {"index": str(self.index), "corpus": str(self.corpus), "moment": moment, "readers": readers}
-        self._child.stdin.write(json.dumps(call) + "\n")
-        self._child.stdin.flush()
-        return int(self._child.stdout.readline().split()[1])
-
-    def finish(self) -> int:
-        return int(self._child.stdout.readline())
-
-    def answers(self) -> Answers:
-        """Every answer of the index, which must be sound, to the last digit."""
-        with Index.open(self.index, read_only=True) as index:
-            report = index.verify()
-            assert report.ok, report.findings
-            queries = HashingEmbedder().embed_queries(QUERIES)
-            answers = [*index.search(queries, 1000), *index.search_text(QUERIES, 1000)]
-            return [
-                list(zip(index.chunks([h.chunk_id for h in hits]), [h.score for h in hits], strict=True))
-                for hits in answers
-            ]
-
-    def close(self) -> None:
-        self._child.stdin.close()
-        self._child.wait(timeout=60)
-        self._child.stdout.close()
-
-    def _save(self, name: str) -> None:
-        for path in (self.corpus, self.index):
-            if path.exists():
-                shutil.copytree(path, self._folder / name / path.name)
-
-    def _write_first_version(self) -> None:
-        self.corpus.mkdir()
-        rng = random.Random(1)
-        for number in range(24):
-            lines = (" ".join(rng.choices(WORDS, k=9)) for _ in range(rng.randint(1, 6)))
-            (self.corpus / f"{number:02}.txt").write_text("\n\n".join(lines))
-
-    def _write_second_version(self) -> None:
-        """A quarter changed, a quarter gone, one moved, one new."""
-        rng = random.Random(2)
-        for number in range(0, 24, 4):
-            path = self.corpus / f"{number:02}.txt"
-            path.write_text(path.read_text() + "\n\n" + " ".join(rng.choices(WORDS, k=9)))
-            (self.corpus / f"{number + 1:02}.txt").unlink()
-        (self.corpus / "02.txt").rename(self.corpus / "moved.txt")
-        (self.corpus / "new.txt").write_text(" ".join(rng.choices(WORDS, k=30)))
+NUM_RANDOM_KILLS = 12  # `make crash` takes 500
 
 
 @pytest.fixture(scope="module")
@@ -188,14 +96,34 @@ def test_killing_at_any_time_with_real_workers_leaves_no_process_and_a_sound_ind
             world.answers()
     assert world.ingest(readers="workers") == 0
     assert world.answers() == world.first
-    assert _orphans() == []
+    _wait_for(_no_worker_has_lost_its_parent, "the workers to end")
+
+
+def test_killing_at_random_moments_with_readers_at_work_breaks_no_promise(world: World):
+    """By calls, not by the clock, so that a slow machine is killed at the same places."""
+    undisturbed = crash.Undisturbed.measure(world, kinds=("python", "disk"))
+    kills = undisturbed.kills(NUM_RANDOM_KILLS, seed=4)
+    assert {kill.run for kill in kills} == set(crash.RUNS)
+    for number, kill in enumerate(kills):
+        aftermath = crash.crash(world, kill, undisturbed.extent[kill.run, kill.kind])
+        assert aftermath.num_searches > 0, f"kill {number}: no reader was at work"
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_disk_that_fails_is_a_typed_error_and_loses_nothing(
+    world: World, name: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("harness.faults.NUM_MOMENTS", 3)  # `make crash` takes more
+    outcome = FAULTS[name](world, random.Random(5))
+    if outcome.startswith("not tried"):
+        pytest.skip(outcome)
 
 
 def test_ctrl_c_ends_an_ingest_and_its_workers_at_once(world: World):
     world.restore("empty")
     (world.corpus / "large.txt").write_text("\n\n".join(f"Line {n} of many words." for n in range(60_000)))
     process = world.start(readers="workers")
-    _wait_for(lambda: (world.index / "catalog.sqlite3").exists())
+    _wait_for(lambda: (world.index / "catalog.sqlite3").exists(), "the catalog to be made")
     time.sleep(0.5)
     _send(process, signal.SIGINT)
     started = time.monotonic()
@@ -204,7 +132,7 @@ def test_ctrl_c_ends_an_ingest_and_its_workers_at_once(world: World):
     with Index.open(world.index, read_only=True) as opened:
         assert opened.verify().ok
         assert opened.stats().last_ingest["outcome"] in ("interrupted", "finished")
-    assert _orphans() == []
+    _wait_for(_no_worker_has_lost_its_parent, "the workers to end")
 
 
 def _send(process: int, number: signal.Signals) -> None:
@@ -212,26 +140,20 @@ def _send(process: int, number: signal.Signals) -> None:
         os.kill(process, number)
 
 
-def _wait_for(condition: object, seconds: float = 30.0) -> None:
+def _wait_for(condition: Callable[[], bool], what: str, seconds: float = 120.0) -> None:
     deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds:g} seconds for {what}"
         time.sleep(0.05)
 
 
-def _orphans() -> list[str]:
-    """Worker processes that have lost their parent and are still there after a moment."""
-
-    def found() -> list[str]:
-        orphans = []
-        for entry in Path("/proc").glob("[0-9]*"):
-            try:
-                command = (entry / "cmdline").read_bytes()
-                parent = (entry / "stat").read_text().rpartition(")")[2].split()[1]
-            except OSError:  # it has just ended
-                continue
-            if b"indexer.worker_process" in command and parent == "1":
-                orphans.append(entry.name)
-        return orphans
-
-    _wait_for(lambda: not found(), seconds=10.0)
-    return found()
+def _no_worker_has_lost_its_parent() -> bool:
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (entry / "cmdline").read_bytes()
+            parent = (entry / "stat").read_text().rpartition(")")[2].split()[1]
+        except OSError:  # it has just ended
+            continue
+        if b"indexer.worker_process" in command and parent == "1":
+            return False
+    return True

@@ -1,0 +1,254 @@
+"""Kills ingests at random moments, with readers at work, and looks at what is left.
+
+    PYTHONPATH=tests/indexer python -m harness.crash --kills 500 [--seed N] [--record]
+
+Each kill -9 falls into one of four runs (a first ingest, an update, a prune, the writing of a checkpoint), at
+a random call of a Python or C function, at a random write or sync of the disk, or at a random time. Then the
+index is opened as it is and verified, what was committed must still be there, and the run that is started
+again must end with the answers of a run that nothing disturbed, to the last digit. The disk faults of
+`harness.faults` follow. The number of a kill and the seed repeat it: `--seed N --only NUMBER`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import json
+import os
+import random
+import signal
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from store_fakes import HashingEmbedder
+
+from harness import faults, figures
+from harness.world import KILLED, NUM_FILES, QUERIES, World
+from indexer.errors import IndexNotFound
+from indexer.index import Index
+
+RUNS = {"ingest": "empty", "update": "changed", "prune": "pruned", "checkpoint": "stale"}
+KINDS = ("python", "disk", "clock")
+RECOVERY_SECONDS = 2.0
+_K = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """When to kill what."""
+
+    run: str
+    kind: str
+    share: float  # of the undisturbed run's calls or seconds
+
+
+@dataclass(slots=True)
+class Undisturbed:
+    """What the runs take when nobody disturbs them, by (run, kind): calls, or seconds."""
+
+    extent: dict[tuple[str, str], float] = field(default_factory=dict)
+
+    @classmethod
+    def measure(cls, world: World, kinds: Sequence[str] = KINDS) -> Self:
+        """Run each once a kind."""
+        measured = cls()
+        for run, state in RUNS.items():
+            for kind in kinds:
+                if kind == "disk" and not world.has_faulty_disk:
+                    continue
+                world.restore(state)
+                started = time.perf_counter()
+                assert world.ingest("" if kind == "clock" else f"{kind}:0") == 0
+                seconds = time.perf_counter() - started
+                measured.extent[run, kind] = seconds if kind == "clock" else world.account().calls
+                assert world.answers() == world.expected[state]
+        return measured
+
+    def kills(self, num_kills: int, *, seed: int) -> list[Kill]:
+        """A random sample of moments, the runs taking turns; the same for the same seed."""
+        rng = random.Random(seed)
+        runs = itertools.islice(itertools.cycle(RUNS), num_kills)
+        kinds = [kind for kind in KINDS if ("ingest", kind) in self.extent]
+        return [Kill(run, rng.choice(kinds), rng.random()) for run in runs]
+
+
+class Readers:
+    """Threads that search an index without pause while another process writes to it and is killed.
+
+    One keeps the index open, the other opens it each time. All that they find must exist.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._stopping = threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=(keep,)) for keep in (True, False)]
+        self._queries = HashingEmbedder().embed_queries(QUERIES)
+        self.errors: list[str] = []
+        self.num_searches = 0
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, keep_open: bool) -> None:
+        try:
+            while not self._stopping.is_set():
+                with contextlib.suppress(IndexNotFound):  # it is not made yet
+                    self._search(keep_open)
+                self._stopping.wait(0.01)
+        except Exception:  # noqa: BLE001 - whatever it is, the harness is to report it
+            self.errors.append(traceback.format_exc())
+
+    def _search(self, keep_open: bool) -> None:
+        with Index.open(self._folder, read_only=True) as index:
+            while True:
+                with index.view() as view:
+                    expected = min(_K, view.count())
+                    for numbers, _ in view.nearest(self._queries, _K):
+                        assert len(view.chunks(numbers)) == expected, "fewer results than there are chunks"
+                    self.num_searches += 1
+                if not keep_open or self._stopping.wait(0.01):
+                    return
+
+
+@dataclass(frozen=True, slots=True)
+class Aftermath:
+    """What a kill left."""
+
+    killed: bool  # False: the run was quicker
+    recovery_seconds: float
+    num_searches: int
+
+
+def crash(world: World, kill: Kill, extent: float) -> Aftermath:
+    """Kill once, look, run again, look again. AssertionError if a promise is broken."""
+    state = RUNS[kill.run]
+    world.restore(state)
+    with Readers(world.index) as readers:
+        status = _run_until(world, kill, extent)
+        assert status in (0, KILLED), f"the ingest ended with status {status}"
+        done = world.account()
+        seconds = 0.0
+        with contextlib.suppress(IndexNotFound):  # it was killed before there was one
+            recovery = world.recover()
+            seconds = recovery.seconds
+            if state == "empty":
+                assert recovery.indexed >= done.files_done, "what was committed is gone"
+        assert done.files_done <= NUM_FILES
+        assert world.ingest() == 0, "the next ingest failed"
+        resumed = world.account()
+        assert resumed.unchanged >= done.files_done, "what was committed was read again"
+        assert world.answers() == world.expected[state], "the answers are not those of an undisturbed run"
+    assert not readers.errors, readers.errors[0]
+    return Aftermath(status == KILLED, seconds, readers.num_searches)
+
+
+def _run_until(world: World, kill: Kill, extent: float) -> int:
+    """Ingest until the moment of the kill; the exit status."""
+    if kill.kind != "clock":
+        return world.ingest(f"{kill.kind}:{1 + int(kill.share * (extent - 1))}")
+    process = world.start()
+    time.sleep(kill.share * extent)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, signal.SIGKILL)
+    return world.finish()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="harness.crash", description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=500)
+    parser.add_argument("--seed", type=int, default=None, help="default: a new one, which is printed")
+    parser.add_argument("--only", type=int, default=None, help="repeat the kill of this number")
+    parser.add_argument("--recovery-seconds", type=float, default=RECOVERY_SECONDS, help="allowed")
+    parser.add_argument("--record", action="store_true", help="write the figures into docs/reliability.md")
+    arguments = parser.parse_args()
+    seed = arguments.seed if arguments.seed is not None else random.SystemRandom().randrange(1 << 32)
+    print(f"seed {seed}", flush=True)
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        world = World(Path(folder))
+        try:
+            undisturbed = Undisturbed.measure(world)
+            kills = list(enumerate(undisturbed.kills(arguments.kills, seed=seed)))
+            if arguments.only is not None:
+                kills = kills[arguments.only : arguments.only + 1]
+            counts, slowest, broken = _crash_all(world, undisturbed, kills, arguments.recovery_seconds)
+            found = {} if arguments.only is not None else _inject_all(world, seed, broken)
+        finally:
+            world.close()
+    lines = [
+        f"{sum(counts[run, 'killed'] for run in RUNS)} kills: "
+        + ", ".join(f"{run} {counts[run, 'killed']}" for run in RUNS)
+        + f"; {counts['finished']} more came after the end of the run.",
+        f"{counts['searches']:,} searches by concurrent readers, {len(broken)} broken promises.",
+        f"Longest recovery, from opening to the first answers: {slowest:.2f} s; "
+        f"allowed {arguments.recovery_seconds:g} s.",
+        *(f"{name}: {outcome}." for name, outcome in found.items()),
+        f"Seed {seed}, {time.perf_counter() - started:,.0f} s.",
+    ]
+    print(*lines, sep="\n")
+    summary = {"kills": arguments.kills, "recovery_seconds": round(slowest, 3), "broken": len(broken)}
+    print(json.dumps({"harness": "crash", "seed": seed, **summary}))
+    if arguments.record:
+        figures.record("crash", lines)
+    return 1 if broken else 0
+
+
+def _crash_all(
+    world: World, undisturbed: Undisturbed, kills: list[tuple[int, Kill]], allowed_seconds: float
+) -> tuple[Counter, float, list[str]]:
+    counts: Counter = Counter()
+    slowest, broken = 0.0, []
+    for number, kill in kills:
+        try:
+            aftermath = crash(world, kill, undisturbed.extent[kill.run, kill.kind])
+            late = aftermath.recovery_seconds > allowed_seconds
+            assert not late, f"recovery took {aftermath.recovery_seconds:.2f} s"
+        except Exception:  # noqa: BLE001 - one broken promise must not hide the next
+            broken.append(f"kill {number} ({kill}):\n{traceback.format_exc()}")
+            print(broken[-1], file=sys.stderr, flush=True)
+            continue
+        counts[(kill.run, "killed") if aftermath.killed else "finished"] += 1
+        counts["searches"] += aftermath.num_searches
+        slowest = max(slowest, aftermath.recovery_seconds)
+        if number % 50 == 49:
+            print(f"{number + 1} kills", flush=True)
+    return counts, slowest, broken
+
+
+def _inject_all(world: World, seed: int, broken: list[str]) -> dict[str, str]:
+    """The disk faults, by name: passed, failed, or why it could not be tried."""
+    outcomes = {}
+    for name, fault in faults.FAULTS.items():
+        try:
+            outcomes[name] = fault(world, random.Random(seed))
+        except Exception:  # noqa: BLE001
+            outcomes[name] = "failed"
+            broken.append(f"{name}:\n{traceback.format_exc()}")
+            print(broken[-1], file=sys.stderr, flush=True)
+    return outcomes
+
+
+if __name__ == "__main__":
+    sys.exit(main())
