@@ -6,8 +6,9 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import PurePath
 from typing import TYPE_CHECKING
+
+from indexer.parsers.formats import name_in_document
 
 if TYPE_CHECKING:
     from indexer.chunking import ChunkDraft
@@ -17,13 +18,8 @@ _ID_DIGITS = 32  # hex digits of an id: 128 bits, so that accidents do not happe
 
 
 def content_key(sha256: bytes, name: str) -> bytes:
-    """What makes two files the same document: equal bytes, and names that promise the same format.
-
-    The format hides in the suffix, or in the whole name where there is none (Makefile).
-    """
-    path = PurePath(name)
-    promise = (path.suffix or path.name).lower()
-    return _digest(b"content", sha256, promise.encode("utf-8", "surrogatepass"))
+    """What makes two files the same document: equal bytes, and names that say the same about them."""
+    return _digest(b"content", sha256, name_in_document(name).encode("utf-8", "surrogatepass"))
 
 
 def document_id(key: bytes, attempt: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
-from indexer.parsers.failures import check_characters, file_title, no_text, nothing_readable
+from indexer.parsers.failures import check_characters, no_text, nothing_readable
 from indexer.parsers.normalise import normalise_text, one_line
 from indexer.parsers.options import ParseOptions
 from indexer.types import Block, BlockKind, Box, ParsedDocument
@@ -54,8 +54,8 @@ class DocumentBuilder:
         self._pieces.pop()
         self._length = self.blocks[-1].end if self.blocks else 0
 
-    def add_document(self, document: ParsedDocument, *, level: int) -> None:
-        """Append a document within this one: its headings below `level`, its pages left out."""
+    def add_document(self, document: ParsedDocument, *, name: str, level: int) -> None:
+        """Append a document within this one, a file called `name`: its headings below `level`, no pages."""
         for block in document.blocks:
             text = document.text[block.start : block.end]
             is_heading = block.kind == "heading"
@@ -63,7 +63,7 @@ class DocumentBuilder:
                 block.kind, text, level=block.level + level if is_heading else block.level, name=block.name
             )
         for warning in document.warnings:
-            self.warn(f"{document.title}: {warning}")
+            self.warn(f"{name}: {warning}")
 
     def warn(self, sentence: str) -> None:
         """Record something that the reader of this document should know; the same sentence is kept once."""
@@ -83,7 +83,7 @@ class DocumentBuilder:
         return ParsedDocument(
             text=SEPARATOR.join(self._pieces),
             blocks=tuple(self.blocks),
-            title=document_title(title, self.blocks, self._pieces.__getitem__, self.name),
+            title=document_title(title, self.blocks, self._pieces.__getitem__),
             format=format,
             parser=parser,
             metadata=clean_metadata(metadata or {}),
@@ -117,7 +117,7 @@ def source_document(
     return ParsedDocument(
         text=text,
         blocks=tuple(blocks),
-        title=document_title(title, blocks, lambda i: text[blocks[i].start : blocks[i].end], name),
+        title=document_title(title, blocks, lambda i: text[blocks[i].start : blocks[i].end]),
         format=format,
         parser=parser,
         metadata=clean_metadata(metadata or {}),
@@ -125,8 +125,11 @@ def source_document(
     )
 
 
-def document_title(title: str, blocks: Sequence[Block], text_of: Callable[[int], str], name: str) -> str:
-    """What the file says its title is, else its only heading of the highest level, else its name."""
+def document_title(title: str, blocks: Sequence[Block], text_of: Callable[[int], str]) -> str:
+    """What the file says its title is, else its only heading of the highest level; "" if it says nothing.
+
+    A file's name is no title: it changes while the content stays, and copies of one content have several.
+    """
     title = one_line(normalise_text(title))
     if not title:
         levels = [block.level for block in blocks if block.kind == "heading"]
@@ -135,7 +138,7 @@ def document_title(title: str, blocks: Sequence[Block], text_of: Callable[[int],
                 i for i, block in enumerate(blocks) if block.kind == "heading" and block.level == min(levels)
             )
             title = one_line(text_of(top))
-    return (title or file_title(name))[:_LONGEST_TITLE]
+    return title[:_LONGEST_TITLE]
 
 
 def clean_metadata(metadata: Mapping[str, str]) -> Mapping[str, str]:

@@ -114,7 +114,7 @@ class _Mail:
         except ParseError as error:
             self._builder.warn(f"Attachment {title}: {error.message}")
             return
-        self._builder.add_document(document, level=depth + 1)
+        self._builder.add_document(document, name=title, level=depth + 1)
 
 
 def _parts(message: Message) -> tuple[list[Message], list[Message]]:

@@ -202,6 +202,17 @@ def format_by_name(name: str) -> str | None:
     return _BY_EXTENSION.get(extension_of(name))
 
 
+def name_in_document(name: str) -> str:
+    """What of a file's name its document depends on, so that it is read again when that changes.
+
+    Of a picture all of it, which becomes the caption; of anything else what promises a format: the extension,
+    or the whole name where there is none (Makefile).
+    """
+    name = base_name(name)
+    extension = extension_of(name)
+    return name if format_by_name(name) in IMAGE_FORMATS else extension or name.lower()
+
+
 def _index_extensions() -> Mapping[str, str]:
     index = dict.fromkeys(_OTHER_CODE, "code")
     for table in (CODE_FORMATS, _MARKUP_AND_DATA, {key: value[1] for key, value in UNSUPPORTED.items()}):

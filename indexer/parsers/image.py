@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from indexer.parsers.building import DocumentBuilder
 from indexer.parsers.errors import DecompressionBomb, NoExtractableText, TruncatedFile
 from indexer.parsers.failures import file_title, malformed
+from indexer.parsers.formats import extension_of, name_in_document
 from indexer.parsers.layout import gather_blocks, reading_order
 from indexer.parsers.options import ParseOptions
 from indexer.types import Box, ParsedDocument
@@ -72,10 +73,16 @@ def parse_image(
 
 
 def caption(name: str, description: str = "") -> str:
-    """A line that says what the image is called, in words that a search can find."""
-    stem = file_title(name).rpartition(".")[0] or file_title(name)
+    """A line that says what the image is called, in words that a search can find, and what its EXIF says.
+
+    The name counts only where a new name makes it be read again; else the caption would soon be wrong.
+    """
+    title, extension = file_title(name), extension_of(name)
+    stem = title.rpartition(".")[0] if extension else title
+    if name_in_document(name) == extension:
+        stem = ""
     words = re.sub(r"[_\-.\s]+", " ", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", stem)).strip()
-    return f"Image: {words}. {description}".strip() if description else f"Image: {words}"
+    return ". ".join(filter(None, [f"Image: {words}" if words else "", description]))
 
 
 def bounded_size(size: tuple[int, int], name: str, options: ParseOptions) -> None:

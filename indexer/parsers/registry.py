@@ -14,7 +14,7 @@ from indexer.parsers.formats import CODE_FORMATS, IMAGE_FORMATS, UNSUPPORTED, fo
 from indexer.parsers.options import DEFAULT_OPTIONS, ParseOptions
 from indexer.types import ParsedDocument
 
-PARSER_VERSION = "1"
+PARSER_VERSION = "2"
 """Rises when the same bytes may give another document; an index records it."""
 
 OcrNotice = Callable[[], None]

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from indexer.parsers.archives import DocumentArchive
 from indexer.parsers.building import DocumentBuilder
-from indexer.parsers.failures import file_title, malformed
+from indexer.parsers.failures import malformed
 from indexer.parsers.ooxml import core_properties
 from indexer.parsers.options import ParseOptions
 from indexer.parsers.source import read_source
@@ -68,7 +68,7 @@ def parse_workbook(data: bytes, *, name: str, options: ParseOptions, format: str
     return builder.build(
         format="xlsx",
         parser="openpyxl",
-        title=metadata.pop("title", "") or file_title(name),
+        title=metadata.pop("title", ""),
         metadata=metadata,
     )
 

@@ -13,6 +13,7 @@ from indexer import ingest as ingest_module
 from indexer import planning, reading
 from indexer.discovery import PathNotFound
 from indexer.errors import DiskFull, EmbedderFailed, EmbedderMismatch, IndexLocked, IndexNotWritable
+from indexer.identity import content_key
 from indexer.index import Index
 from indexer.parsers import ParseOptions
 from indexer.types import IngestProgress, IngestReport
@@ -143,6 +144,22 @@ def test_a_moved_file_is_neither_parsed_nor_embedded(
     assert {chunk.id for chunk in _chunks(index, "herons")} == ids
     (chunk,) = (chunk for chunk in _chunks(index, "herons") if "Herons" in chunk.text)
     assert chunk.uri == str(corpus / "birds" / "grey heron.txt")
+
+
+def test_what_a_file_is_called_is_not_embedded_so_a_new_name_leaves_nothing_stale(index: Index, corpus: Path):
+    (corpus / "wagtail.py").write_text("def depart():\n    return 9\n")
+    index.ingest([corpus])
+    with index.catalog.read() as connection:
+        contexts = [context for (context,) in connection.execute("SELECT context FROM chunks")]
+    assert "depart" in contexts
+    assert not any("wagtail" in context or "heron" in context for context in contexts)
+
+
+def test_a_picture_is_read_again_under_a_new_name_which_is_its_caption():
+    assert content_key(b"1", "pier.png") != content_key(b"1", "quay.png")
+    assert content_key(b"1", "a/pier.png") == content_key(b"1", "b/pier.png")
+    assert content_key(b"1", "pier.txt") == content_key(b"1", "quay.TXT") != content_key(b"1", "quay.md")
+    assert content_key(b"1", "Makefile") != content_key(b"1", "README")
 
 
 def test_copies_are_parsed_and_embedded_once(

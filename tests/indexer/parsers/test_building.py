@@ -47,7 +47,7 @@ def test_text_beyond_the_limit_is_a_typed_failure() -> None:
         builder.add("text", "0123456789")
 
 
-def test_the_title_is_the_only_heading_of_the_highest_level_else_the_files_name() -> None:
+def test_the_title_is_the_only_heading_of_the_highest_level_and_never_the_files_name() -> None:
     def title(*headings: tuple[str, int]) -> str:
         builder = DocumentBuilder(name="folder/a.txt", options=ParseOptions())
         builder.add("text", "before")
@@ -56,5 +56,5 @@ def test_the_title_is_the_only_heading_of_the_highest_level_else_the_files_name(
         return builder.build(format="text", parser="test").title
 
     assert title(("Small", 2), ("Whole", 1), ("Small", 2)) == "Whole"
-    assert title(("One", 1), ("Two", 1)) == "a.txt"
-    assert title() == "a.txt"
+    assert title(("One", 1), ("Two", 1)) == ""
+    assert title() == ""

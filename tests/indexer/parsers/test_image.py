@@ -18,6 +18,7 @@ from indexer.parsers.errors import (
     OcrUnavailable,
     TruncatedFile,
 )
+from indexer.parsers.formats import name_in_document
 from indexer.parsers.image import caption
 from indexer.parsers.layout import Segment
 from indexer.parsers.ocr import OcrResult
@@ -239,3 +240,12 @@ def test_every_page_of_ocr_is_announced(seen: list[Image.Image]) -> None:
 def test_captions_are_made_of_words() -> None:
     assert caption("/x/IMG_2024-05-01 northPier.jpeg") == "Image: IMG 2024 05 01 north Pier"
     assert caption("photo", "A dog.") == "Image: photo. A dog."
+    assert caption("a.picture.with.dots.PNG") == "Image: a picture with dots"
+
+
+def test_a_caption_does_not_name_a_file_that_could_be_renamed_unnoticed() -> None:
+    for name in ("one.png", "photo", "one.txt", "x.y.bin"):
+        renamed = name.replace("one", "two").replace("x.", "z.").replace("photo", "shot")
+        says_the_same = caption(name, "A dog.") == caption(renamed, "A dog.")
+        assert says_the_same == (name_in_document(name) == name_in_document(renamed))
+    assert caption("one.txt") == ""
