@@ -12,6 +12,7 @@ from indexer.embedding_errors import EmbeddingFailed, ModelNotFound, NotAnEmbedd
 from indexer.embedding_lazy import Lazy
 from indexer.embedding_loading import load_model
 from indexer.embedding_model import check_default_weights, default_embedder_folder, describe, find_model
+from indexer.embedding_tokens import library_token_rows
 from indexer.hardware import resolve_device
 from indexer.tokenization import ChunkTokenizer
 
@@ -99,6 +100,7 @@ class SentenceTransformerEmbedder:
             self.description.document_prompt
         )
         self._library = Lazy(self._load_library)
+        self._bert = Lazy(self._load_bert)
         self._query_encoder = Lazy(self._load_query_encoder)
         self._running = threading.Lock()  # one batch at a time: torch has its own threads
 
@@ -138,6 +140,25 @@ class SentenceTransformerEmbedder:
         """(n, dimension) float32 unit rows, in the order of the questions."""
         return self._embed(texts, self._query_encoder.get, self.description.query_prompt)
 
+    def embed_tokens(self, texts: Sequence[str], *, queries: bool = False) -> list[np.ndarray]:
+        """(tokens, hidden size) float32 unit rows of each text: what is pooled into its one vector.
+
+        Special tokens are left out, and so is what is beyond the length that the model reads.
+        """
+        import numpy as np
+
+        prompt = self.description.query_prompt if queries else self.description.document_prompt
+        found: list[np.ndarray] = [np.empty(0, np.float32)] * len(texts)
+        if texts:
+            encode = self._token_encoder()
+            with self._running:
+                for batch in batches_by_length(self._lengths(texts, prompt), self._tokens_per_batch()):
+                    rows_by_text = encode([prompt + texts[index] for index in batch])
+                    for index, rows in zip(batch, rows_by_text, strict=True):
+                        norms = np.linalg.norm(rows, axis=1, keepdims=True)
+                        found[index] = rows / np.maximum(norms, 1e-12)
+        return found
+
     def _embed(self, texts: Sequence[str], load: Callable[[], Encode], prompt: str) -> np.ndarray:
         import numpy as np
 
@@ -165,15 +186,27 @@ class SentenceTransformerEmbedder:
         device = resolve_device(self._requested_device)
         return load_model(self.description, device=device, dtype=self._requested_dtype)
 
-    def _load_query_encoder(self) -> Encode:
+    def _load_bert(self) -> BertEncoder | None:
         """Our own forward pass where it does the same, so that a question need not wait for the library."""
         shape = bert_shape(self.description)
         exact = self._requested_dtype in ("auto", "float32")
-        if shape and exact and resolve_device(self._requested_device) == "cpu":
-            self._check_weights()
-            encoder, prompt = BertEncoder(self.description, shape), self.description.query_prompt
-            return lambda texts: encoder.encode([prompt + text for text in texts])
-        return self._library_encoder("query")
+        if shape is None or not exact or resolve_device(self._requested_device) != "cpu":
+            return None
+        self._check_weights()
+        return BertEncoder(self.description, shape)
+
+    def _load_query_encoder(self) -> Encode:
+        bert, prompt = self._bert.get(), self.description.query_prompt
+        if bert is None:
+            return self._library_encoder("query")
+        return lambda texts: bert.encode([prompt + text for text in texts])
+
+    def _token_encoder(self) -> Callable[[list[str]], list[np.ndarray]]:
+        bert = self._bert.get()
+        if bert is not None:
+            return bert.encode_tokens
+        model = self._library.get()
+        return lambda texts: library_token_rows(model, texts)
 
     def _library_encoder(self, task: Literal["query", "document"]) -> Encode:
         model = self._library.get()

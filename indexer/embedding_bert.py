@@ -85,15 +85,30 @@ class BertEncoder:
         """(n, hidden size) float32 rows, pooled but not normalised."""
         import torch
 
-        encodings = self._tokenizer.encode_batch(list(texts))
-        token_ids = torch.tensor([encoding.ids for encoding in encodings])  # (B, T)
-        mask = torch.tensor([encoding.attention_mask for encoding in encodings], dtype=torch.bool)
         with torch.inference_mode():
-            hidden = self._hidden(token_ids, mask)  # (B, T, H)
+            hidden, mask, _ = self._run(texts)  # (B, T, H), (B, T)
             if self._shape.pools_first_token:
                 return hidden[:, 0].numpy()
             weights = mask[:, :, None].float()
             return ((hidden * weights).sum(dim=1) / weights.sum(dim=1)).numpy()
+
+    def encode_tokens(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """(tokens, hidden size) float32 rows of each text, special tokens left out, not normalised."""
+        import torch
+
+        with torch.inference_mode():
+            hidden, mask, special = self._run(texts)
+            return [rows[kept].numpy() for rows, kept in zip(hidden, mask & ~special, strict=True)]
+
+    def _run(self, texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(B, T, H) hidden states, (B, T) bool which are no padding, (B, T) bool which are special."""
+        import torch
+
+        encodings = self._tokenizer.encode_batch(list(texts))
+        token_ids = torch.tensor([encoding.ids for encoding in encodings])  # (B, T)
+        mask = torch.tensor([encoding.attention_mask for encoding in encodings], dtype=torch.bool)
+        special = torch.tensor([encoding.special_tokens_mask for encoding in encodings], dtype=torch.bool)
+        return self._hidden(token_ids, mask), mask, special
 
     def _hidden(self, token_ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         weights = self._weights

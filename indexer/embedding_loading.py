@@ -49,7 +49,7 @@ def _load(description: ModelDescription, device: str, dtype: str) -> SentenceTra
     from sentence_transformers import SentenceTransformer
 
     try:
-        with _no_progress_bars():
+        with no_progress_bars():
             model = SentenceTransformer(
                 str(description.folder),
                 device=device,
@@ -68,8 +68,9 @@ def _load(description: ModelDescription, device: str, dtype: str) -> SentenceTra
 
 
 @contextlib.contextmanager
-def _no_progress_bars() -> Iterator[None]:
-    """transformers draws bars while it loads; whether the user sees bars is not the library's business."""
+def no_progress_bars() -> Iterator[None]:
+    """Loads in silence: transformers draws bars, and whether the user sees any is not the library's
+    business."""
     from transformers.utils import logging
 
     enabled = logging.is_progress_bar_enabled()

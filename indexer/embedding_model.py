@@ -54,17 +54,26 @@ def default_embedder_folder() -> Path:
     )
 
 
-def find_model(name_or_path: str | os.PathLike[str]) -> Path:
-    """The folder of a model given by path or hub name; only hub names not yet cached use the network."""
+def find_model(
+    name_or_path: str | os.PathLike[str],
+    *,
+    organisation: str = "sentence-transformers",
+    marker: str = "modules.json",
+) -> Path:
+    """The folder of a model given by path or hub name; only hub names not yet cached use the network.
+
+    A hub name without an organisation is one of `organisation`'s; a cached snapshot is whole if it has the
+    file `marker`. Raises ModelNotFound.
+    """
     name = os.fspath(name_or_path)
     path = Path(name).expanduser()
     if name and path.is_dir():
         return path
     if path.exists() or path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1 or not name:
         raise ModelNotFound(
-            f"There is no model folder at {name!r}.", hint="Give a folder with a modules.json, or a hub name."
+            f"There is no model folder at {name!r}.", hint=f"Give a folder with a {marker}, or a hub name."
         )
-    return _from_hub(name if "/" in name else f"sentence-transformers/{name}")
+    return _from_hub(name if "/" in name else f"{organisation}/{name}", marker)
 
 
 def describe(folder: Path) -> ModelDescription:
@@ -113,6 +122,17 @@ def describe(folder: Path) -> ModelDescription:
     )
 
 
+def sampled_weights_digest(folder: Path) -> str:
+    """Tells the weights and the configuration of a model from another's; "" if there are no safetensors."""
+    weights = [(str(path.relative_to(folder)), _sampled_digest(path)) for path in _weight_files(folder)]
+    files = [
+        (path.name, hashlib.sha256(path.read_bytes()).hexdigest())
+        for path in sorted(folder.glob("*.json"))
+        if path.stat().st_size <= _MAX_CONFIG_BYTES
+    ]
+    return hashlib.sha256(json.dumps([weights, files]).encode()).hexdigest() if weights else ""
+
+
 def check_default_weights(folder: Path) -> None:
     """Refuse the default model unless its weights are, byte for byte, the published ones."""
     path = folder / "model.safetensors"
@@ -137,7 +157,7 @@ def _sha256(path: Path, size: int, mtime_ns: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _from_hub(name: str) -> Path:
+def _from_hub(name: str, marker: str) -> Path:
     """The cached snapshot of a hub model, downloaded first unless HF_HUB_OFFLINE forbids it."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
@@ -146,7 +166,7 @@ def _from_hub(name: str) -> Path:
     patterns = {"allow_patterns": _HUB_FILES, "ignore_patterns": _NOT_IN_HUB_FILES}
     try:
         folder = Path(snapshot_download(name, local_files_only=True, **patterns))
-        if (folder / "modules.json").is_file() or offline:
+        if (folder / marker).is_file() or offline:
             return folder
     except HFValidationError as error:
         raise ModelNotFound(

@@ -156,6 +156,35 @@ def test_a_bert_of_any_shape_and_form_gives_the_librarys_vectors(
     np.testing.assert_allclose(embedder.embed_queries(TEXTS), expected, atol=1e-5)
 
 
+def test_token_vectors_are_what_is_pooled_and_the_same_by_either_way(
+    minilm: SentenceTransformerEmbedder,
+) -> None:
+    texts = ["a red fox", "the bank of the river, dogs and foxes", ""]
+    own = minilm.embed_tokens(texts)
+    assert [len(rows) for rows in own[::2]] == [3, 0]  # without [CLS] and [SEP]
+    assert all(rows.dtype == np.float32 for rows in own)
+    assert np.allclose(np.linalg.norm(np.concatenate(own), axis=1), 1, atol=1e-5)
+    from indexer.embedding_tokens import library_token_rows
+
+    library = library_token_rows(minilm._library.get().float(), texts)
+    for rows, others in zip(own, library, strict=True):
+        norms = np.linalg.norm(others, axis=1, keepdims=True)
+        np.testing.assert_allclose(rows, others / norms, atol=1e-4)
+
+
+def test_token_vectors_read_the_prompts_and_do_not_depend_on_the_batch(tmp_path: Path) -> None:
+    prompted = SentenceTransformerEmbedder(
+        str(save_tiny_bert(tmp_path, dense=False, prompts={"query": "find the "})), device="cpu"
+    )
+    (asked,) = prompted.embed_tokens(["red fox"], queries=True)
+    (plain,) = prompted.embed_tokens(["find the red fox"])
+    np.testing.assert_allclose(asked, plain, atol=1e-6)
+    assert prompted.embed_tokens([]) == []
+    together = prompted.embed_tokens(["red", "a much longer text about foxes and rivers", "red"])
+    np.testing.assert_allclose(together[0], together[2], atol=1e-6)
+    np.testing.assert_allclose(together[0], prompted.embed_tokens(["red"])[0], atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("name", "key", "value"),
     [
