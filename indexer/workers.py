@@ -31,6 +31,7 @@ from indexer.parsers.errors import (
 )
 from indexer.parsers.failures import file_title
 from indexer.parsers.options import DEFAULT_OPTIONS, ParseOptions
+from indexer.worker_memory import MemoryGuard, default_budget, resident_bytes
 from indexer.worker_values import (
     ChunkSettings,
     ParsedFile,
@@ -105,6 +106,8 @@ class ParsePool:
         self._num_failed_starts = 0
         self._stopping = False
         self._wakeup, self._wake = socket.socketpair()
+        budget = self._limits.max_total_memory_bytes or default_budget(self._num_workers)
+        self._guard = MemoryGuard(budget, lambda: [worker.process for worker in list(self._workers)])
 
     def __enter__(self) -> Self:
         return self
@@ -124,6 +127,7 @@ class ParsePool:
 
     def close(self) -> None:
         """End all processes. They hold nothing that could be lost."""
+        self._guard.stop()
         for worker in list(self._workers):
             self._discard(worker)
         self._wakeup.close()
@@ -196,6 +200,7 @@ class ParsePool:
             )
         worker = _Worker(process, Connection(ours.detach()), stderr, time.monotonic() + _START_SECONDS)
         self._workers.append(worker)
+        self._guard.start()
         self._send(worker, self._settings)
         self._assign(worker, job)
 
@@ -257,7 +262,7 @@ class ParsePool:
         """Whether a worker holds so much memory that the next file would suffer."""
         if isinstance(result.error, ParserOutOfMemory):
             return True
-        return _resident_bytes(worker.process.pid) > _RETIREMENT * self._limits.max_memory_bytes
+        return resident_bytes(worker.process.pid) > _RETIREMENT * self._limits.max_memory_bytes
 
     def _bury(
         self, worker: _Worker, retries: deque[_Job], *, timed_out: bool = False
@@ -327,12 +332,3 @@ def _tail(stderr: IO[bytes]) -> str:
     stderr.seek(max(0, stderr.seek(0, os.SEEK_END) - 4096))
     lines = stderr.read().decode("utf-8", errors="replace").split("\n")
     return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "")
-
-
-def _resident_bytes(pid: int) -> int:
-    """Resident memory of a process; 0 where the system does not say."""
-    try:
-        with open(f"/proc/{pid}/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError):
-        return 0

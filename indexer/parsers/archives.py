@@ -50,7 +50,8 @@ class DocumentArchive:
     def read(self, member: str) -> bytes:
         """A member's bytes; b"" when there is no such member.
 
-        zipfile never unpacks more than the directory announces, so the check of sizes at opening holds.
+        Never more are unpacked than the directory announces, so the check of sizes at opening holds: told
+        how much to read, zipfile stops there, where its own `read` unpacks everything first.
         """
         info = self._members.get(member.lower())
         if info is None:
@@ -60,7 +61,8 @@ class DocumentArchive:
                 f"{file_title(self.name)} is encrypted.", hint="Save a copy without a password."
             )
         try:
-            return self._zip.read(info)
+            with self._zip.open(info) as member_file:
+                return member_file.read(info.file_size)
         except (
             zipfile.BadZipFile,
             EOFError,

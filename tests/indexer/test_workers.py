@@ -253,6 +253,30 @@ def test_a_file_that_swells_is_out_of_memory_and_its_worker_replaced(misbehaving
     assert results["good.txt"].document is not None
 
 
+def test_files_that_are_too_large_together_are_read_one_after_the_other(misbehaving: Path) -> None:
+    """Each waits for the other while it holds its memory, so they are in work together."""
+    do = "import time; data = bytearray(b'x') * (160 << 20); time.sleep(1.0)"
+    files = [workbook(misbehaving / f"{number}.xlsx", do) for number in range(2)]
+    limits = ParseLimits(seconds=60, max_memory_bytes=1 << 30, max_total_memory_bytes=280 << 20)
+    results = parse_all(*files, num_workers=2, limits=limits)
+    assert [type(results[path.name].error) for path in files] == [MalformedFile] * 2, (
+        "both were read in the end"
+    )
+
+
+def test_a_file_that_holds_more_than_all_may_is_out_of_memory_however_much_it_may_ask_for(
+    misbehaving: Path,
+) -> None:
+    greedy = workbook(
+        misbehaving / "greedy.xlsx", "import time; data = bytearray(b'x') * (400 << 20); time.sleep(100)"
+    )
+    good = text_file(misbehaving / "good.txt")
+    limits = ParseLimits(seconds=90, max_memory_bytes=1 << 30, max_total_memory_bytes=300 << 20)
+    results = parse_all(greedy, good, limits=limits)
+    assert isinstance(results["greedy.xlsx"].error, ParserOutOfMemory)
+    assert results["good.txt"].document is not None
+
+
 def test_an_error_that_no_one_thought_of_is_reported_with_the_file(misbehaving: Path) -> None:
     error = parse_all(workbook(misbehaving / "odd.xlsx", "raise ZeroDivisionError('odd')"))["odd.xlsx"].error
     assert type(error) is ParseError

@@ -1,0 +1,58 @@
+"""A bound on the memory of all parse workers together: beyond it, the largest is killed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+from collections.abc import Callable, Sequence
+
+_INTERVAL_SECONDS = 0.1
+_LEAST_BYTES = 1280 << 20
+_BYTES_PER_WORKER = 512 << 20  # that a usual document, or a page in OCR, is well within
+
+
+def default_budget(num_workers: int) -> int:
+    """Bytes that so many workers may hold together: far from what all of them may take one by one."""
+    return max(_LEAST_BYTES, num_workers * _BYTES_PER_WORKER)
+
+
+class MemoryGuard:
+    """Watches processes from a thread of its own, as the pool's may be waiting for somebody.
+
+    The pool takes a worker that is killed here for one that died of its file, which is then tried once more
+    alone: two files that are large together cost a second try, one that is too large for itself is reported.
+    """
+
+    def __init__(self, budget_bytes: int, processes: Callable[[], Sequence[subprocess.Popen[bytes]]]) -> None:
+        self._budget_bytes = budget_bytes
+        self._processes = processes
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin to watch, unless it has begun."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="ragserve-memory-guard", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Stop watching, for good."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopping.wait(_INTERVAL_SECONDS):
+            sizes = {process: resident_bytes(process.pid) for process in self._processes()}
+            if sum(sizes.values()) > self._budget_bytes:
+                max(sizes, key=lambda process: sizes[process]).kill()
+
+
+def resident_bytes(pid: int) -> int:
+    """Resident memory of a process; 0 where the system does not say."""
+    try:
+        with open(f"/proc/{pid}/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
