@@ -8,13 +8,13 @@ import threading
 from collections.abc import Callable, Sequence
 
 _INTERVAL_SECONDS = 0.1
-_LEAST_BYTES = 1280 << 20
 _BYTES_PER_WORKER = 512 << 20  # that a usual document, or a page in OCR, is well within
+_HELD = 0.625  # of the memory that one file may ask for: 1.25 GiB of 2
 
 
-def default_budget(num_workers: int) -> int:
-    """Bytes that so many workers may hold together: far from what all of them may take one by one."""
-    return max(_LEAST_BYTES, num_workers * _BYTES_PER_WORKER)
+def default_budget(num_workers: int, max_memory_bytes: int) -> int:
+    """Bytes that so many workers may hold together: far from what each may ask for, times their number."""
+    return max(num_workers * _BYTES_PER_WORKER, int(_HELD * max_memory_bytes))
 
 
 class MemoryGuard:

@@ -23,9 +23,7 @@ class ParseLimits:
     seconds: float = 120.0
     seconds_per_ocr_page: float = 60.0  # added to `seconds` for every page that is read by OCR
     max_memory_bytes: int = 2048 * _MIB  # that it may ask the system for
-    max_total_memory_bytes: int | None = (
-        None  # that all files in work may hold; None: by the number of workers
-    )
+    max_total_memory_bytes: int | None = None  # that all files in work may hold; None: see worker_memory
     max_output_bytes: int = 512 * _MIB  # of the document and its chunks as JSON
 
 

@@ -106,7 +106,9 @@ class ParsePool:
         self._num_failed_starts = 0
         self._stopping = False
         self._wakeup, self._wake = socket.socketpair()
-        budget = self._limits.max_total_memory_bytes or default_budget(self._num_workers)
+        budget = self._limits.max_total_memory_bytes or default_budget(
+            self._num_workers, self._limits.max_memory_bytes
+        )
         self._guard = MemoryGuard(budget, lambda: [worker.process for worker in list(self._workers)])
 
     def __enter__(self) -> Self:
