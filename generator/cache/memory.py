@@ -68,6 +68,10 @@ class KVMemory(ABC):
         """
 
     @abstractmethod
+    def num_cached_tokens(self, token_ids: Sequence[int], *, namespace: Hashable = None) -> int:
+        """What `admit` would return, room or not: how many tokens are already computed. Changes nothing."""
+
+    @abstractmethod
     def reserve(self, sequence_id: int, num_tokens: int) -> bool:
         """Make the slots of the first `num_tokens` tokens exist and those not yet committed writable."""
 

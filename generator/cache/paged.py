@@ -66,8 +66,7 @@ class PagedMemory(KVMemory):
 
     def admit(self, sequence_id: int, token_ids: Sequence[int], *, namespace: Hashable = None) -> int | None:
         """See `KVMemory.admit`. Only whole blocks are shared, so at most one block is computed again."""
-        reusable = token_ids[: len(token_ids) - 1] if self._prefix_cache else ()
-        path = self._longest_usable(self._tree.match(reusable, namespace))
+        path = self._known_path(token_ids, namespace)
         num_blocks = self._num_blocks(len(token_ids) + 1)  # with room for the first new token
         for index, (group, pool) in enumerate(zip(self.groups, self._pools, strict=True)):
             shared = [path[place].blocks[index] for place in self._visible_blocks(group, len(path))]
@@ -85,6 +84,10 @@ class PagedMemory(KVMemory):
             if group.window is None:
                 self._extend(pool, table, num_blocks)
         return num_cached
+
+    def num_cached_tokens(self, token_ids: Sequence[int], *, namespace: Hashable = None) -> int:
+        """See `KVMemory.num_cached_tokens`."""
+        return len(self._known_path(token_ids, namespace)) * self.block_size
 
     def reserve(self, sequence_id: int, num_tokens: int) -> bool:
         """See `KVMemory.reserve`. A shared block that will be written to is copied first."""
@@ -166,6 +169,11 @@ class PagedMemory(KVMemory):
     def _visible_blocks(self, group: KVGroup, num_blocks: int) -> range:
         """Which of a prefix's blocks the token right behind it looks at."""
         return range(group.first_visible(num_blocks * self.block_size) // self.block_size, num_blocks)
+
+    def _known_path(self, token_ids: Sequence[int], namespace: Hashable) -> list[PrefixNode]:
+        """The blocks that a prompt can reuse; its last token is never among them."""
+        reusable = token_ids[: len(token_ids) - 1] if self._prefix_cache else ()
+        return self._longest_usable(self._tree.match(reusable, namespace))
 
     def _longest_usable(self, path: list[PrefixNode]) -> list[PrefixNode]:
         """The longest beginning of a path whose blocks are all there, as far as anyone would look at them."""

@@ -46,18 +46,17 @@ class SlotMemory(KVMemory):
         """See `KVMemory.admit`. Takes the free row with the longest common beginning, else the oldest."""
         if not self._free or len(token_ids) >= self._row_tokens:
             return None
-        limit = len(token_ids) - 1
-        chosen, num_cached = next(iter(self._free)), 0
-        for row in self._free if self._prefix_cache else ():
-            if self._rows[row].namespace == namespace:
-                num_common = _num_common(self._rows[row].token_ids, token_ids, limit)
-                if num_common > num_cached:
-                    chosen, num_cached = row, num_common
+        best, num_cached = self._best_row(token_ids, namespace)
+        chosen = next(iter(self._free)) if best is None else best
         del self._free[chosen]
         self._row_of[sequence_id] = chosen
         self._rows[chosen].namespace = namespace
         del self._rows[chosen].token_ids[num_cached:]
         return num_cached
+
+    def num_cached_tokens(self, token_ids: Sequence[int], *, namespace: Hashable = None) -> int:
+        """See `KVMemory.num_cached_tokens`."""
+        return self._best_row(token_ids, namespace)[1]
 
     def reserve(self, sequence_id: int, num_tokens: int) -> bool:
         """See `KVMemory.reserve`."""
@@ -100,6 +99,16 @@ class SlotMemory(KVMemory):
         used = list(self._row_of.values())
         assert sorted([*used, *self._free]) == list(range(len(self._rows))), "a row is lost or held twice"
         assert all(len(row.token_ids) <= self._row_tokens for row in self._rows)
+
+    def _best_row(self, token_ids: Sequence[int], namespace: Hashable) -> tuple[int | None, int]:
+        """The free row with the longest common beginning, and its length; None without one."""
+        chosen, num_cached, limit = None, 0, max(0, len(token_ids) - 1)
+        for row in self._free if self._prefix_cache else ():
+            if self._rows[row].namespace == namespace:
+                num_common = _num_common(self._rows[row].token_ids, token_ids, limit)
+                if num_common > num_cached:
+                    chosen, num_cached = row, num_common
+        return chosen, num_cached
 
 
 def _num_common(left: Sequence[int], right: Sequence[int], limit: int) -> int:

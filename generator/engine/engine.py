@@ -78,11 +78,12 @@ class ContinuousBatchingEngine:
         self.scheduler = Scheduler(memory, limits)
         self.runner = ModelRunner(model, memory, pool, backend_named(attention, model.device))
         self.stats = EngineStats()
+        self._namespace = (id(model), str(model.dtype), adapter)  # whose keys and values these are
         self._intake = Intake(
             config,
             tokenizer,
             eos_token_ids=eos_token_ids,
-            namespace=(id(model), str(model.dtype), adapter),
+            namespace=self._namespace,
             max_sequence_tokens=min(config.max_positions, memory.max_sequence_tokens),
             speculates=speculation,
         )
@@ -104,6 +105,11 @@ class ContinuousBatchingEngine:
     def max_sequence_tokens(self) -> int:
         """Tokens that prompt and output of a request may have together."""
         return self._intake.max_sequence_tokens
+
+    def num_cached_tokens(self, token_ids: Seq[int]) -> int:
+        """How many tokens of a prompt would not be computed if it came now. Changes nothing."""
+        with self._lock:
+            return self.scheduler.memory.num_cached_tokens(token_ids, namespace=self._namespace)
 
     def add_request(self, request: GenerationRequest, *, listener: Listener | None = None) -> str:
         """Take a request in and return its id; nobody but its sender hears of it when it is impossible.

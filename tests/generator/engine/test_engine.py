@@ -134,6 +134,22 @@ def test_the_same_prompt_again_reports_what_was_cached(build_engine: Build, fini
 
 
 @pytest.mark.parametrize("layout", ["paged", "contiguous"])
+def test_what_would_be_cached_can_be_asked_without_changing_anything(
+    build_engine: Build, finish: Finish, layout: str
+) -> None:
+    engine = build_engine(layout=layout)
+    prompt, other = list(range(22)), [*range(10), *range(40, 50)]
+    assert engine.num_cached_tokens(prompt) == 0
+    finish(engine, [request(*prompt, request_id="first")])
+    for asked in (prompt, other, prompt[:9], [50]):
+        told = engine.num_cached_tokens(asked)
+        assert engine.num_cached_tokens(asked) == told
+        engine.check_integrity()
+        assert finish(engine, [request(*asked, request_id="next")])["next"].num_cached_tokens == told
+    assert engine.scheduler.memory.usage == 0
+
+
+@pytest.mark.parametrize("layout", ["paged", "contiguous"])
 def test_a_thousand_requests_with_random_cancellations_leak_nothing(build_engine: Build, layout: str) -> None:
     engine = build_engine("qwen2", layout=layout, max_num_sequences=32, max_tokens_per_step=64)
     engine.runner.run = lambda plan: torch.randn(  # the books are what is tested, not the sums
