@@ -1,0 +1,189 @@
+"""What users of other systems complain about most, each made impossible here. One test a complaint."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import shutil
+import sys
+import textwrap
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from store_fakes import HashingEmbedder
+
+from indexer.errors import EmbedderMismatch, IndexCorrupt, IndexNotFound
+from indexer.index import Index
+from indexer.parsers import ParseOptions
+from indexer.types import Chunk
+from indexer.worker_values import ParseLimits
+
+sys.path.insert(0, str(Path(__file__).parent / "parsers"))  # for parsing_samples
+
+from parsing_samples import Words, make_pdf
+
+Answers = list[tuple[str, float]]
+
+
+def query(text: str) -> np.ndarray:
+    return HashingEmbedder().embed_queries([text])
+
+
+def chunks_found(index: Index, text: str, k: int = 100) -> list[Chunk]:
+    (hits,) = index.search(query(text), k)
+    return index.chunks([hit.chunk_id for hit in hits])
+
+
+def test_stuck_at_99_percent_with_no_resume(
+    tmp_path: Path, corpus: Path, embedder: HashingEmbedder, monkeypatch: pytest.MonkeyPatch
+):
+    """The last file hangs whoever reads it: it is given up at its limit, listed, and costs the rest nothing.
+
+    That a killed run is taken up where it stopped is in test_durability.py.
+    """
+    library = tmp_path / "library"
+    library.mkdir()
+    hang = """
+        import time
+        def load_workbook(file, **options):
+            time.sleep(1000)
+    """
+    (library / "openpyxl.py").write_text(textwrap.dedent(hang))
+    monkeypatch.syspath_prepend(library)
+    with zipfile.ZipFile(corpus / "zz-hangs.xlsx", "w") as archive:
+        archive.writestr("xl/workbook.xml", "")
+    progress = []
+    with Index.open(tmp_path / "index", embedder=embedder) as index:
+        report = index.ingest([corpus], jobs=1, parse_limits=ParseLimits(seconds=1), progress=progress.append)
+        assert (report.indexed, [failure.code for failure in report.failed]) == (3, ["parser-timed-out"])
+        assert progress[-1].files_done == progress[-1].files_found == 4
+        (status,) = index.doctor()
+        assert (Path(status.uri).name, status.code) == ("zz-hangs.xlsx", "parser-timed-out")
+        assert status.hint
+        assert chunks_found(index, "herons")
+        again = index.ingest([corpus], jobs=1)
+    assert (again.indexed, again.unchanged, again.embedded, len(again.failed)) == (0, 3, 0, 1)
+
+
+def test_scanned_pdfs_that_silently_give_nothing(index: Index, corpus: Path):
+    """Without text, and without OCR that finds any, a PDF is a failure with a remedy and is listed as one."""
+    for name, brightness in (("blank.pdf", 255), ("grey.pdf", 90)):
+        buffer = io.BytesIO()
+        Image.new("L", (600, 800), brightness).save(buffer, "PDF")
+        (corpus / name).write_bytes(buffer.getvalue())
+    report = index.ingest([corpus], parse_options=ParseOptions(ocr=False))
+    assert report.indexed == 3
+    assert [(Path(failure.uri).name, failure.code) for failure in report.failed] == [
+        ("blank.pdf", "no-extractable-text"),
+        ("grey.pdf", "no-extractable-text"),
+    ]
+    assert all("OCR" in failure.hint for failure in report.failed)
+    assert [Path(status.uri).name for status in index.doctor()] == ["blank.pdf", "grey.pdf"]
+
+
+def test_deleted_files_still_retrieved(index: Index, corpus: Path):
+    """Not by what has had the index open all along, by meaning or by words, and k results remain."""
+    index.ingest([corpus])
+    with Index.open(index.folder, read_only=True) as server:
+        before = len(chunks_found(server, "herons nest by the pond"))
+        (corpus / "heron.txt").unlink()
+        assert index.ingest([corpus], prune=True).removed == 1
+        after = chunks_found(server, "herons nest by the pond")
+        assert len(after) == before - 1
+        assert all("heron" not in chunk.uri for chunk in after)
+        assert server.search_text(["herons"], 10) == [[]]
+        for k in range(1, len(after) + 1):
+            assert len(chunks_found(server, "herons nest by the pond", k)) == k
+        assert server.verify().ok
+
+
+def _cut_short(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+def _emptied(data: bytes) -> bytes:
+    return b""
+
+
+def _blanked_at_the_end(data: bytes) -> bytes:
+    """As a loss of power leaves a file whose blocks were never written."""
+    return data[: len(data) // 2] + bytes(len(data) - len(data) // 2)
+
+
+def _with_a_bit_flipped(data: bytes) -> bytes:
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+
+
+@pytest.mark.parametrize("tear", [_cut_short, _emptied, _blanked_at_the_end, _with_a_bit_flipped])
+def test_torn_index_files(index: Index, corpus: Path, tmp_path: Path, tear: Callable[[bytes], bytes]):
+    """Torn vectors are made anew from the catalog; a torn catalog is an error. Never a wrong answer."""
+    index.ingest([corpus])
+    expected = answers(index)
+    index.close()
+    for path in sorted(index.folder.iterdir()):
+        if path.name == "writer.lock" or not path.stat().st_size:
+            continue
+        torn = tmp_path / "torn"
+        shutil.copytree(index.folder, torn)
+        (torn / path.name).write_bytes(tear(path.read_bytes()))
+        if path.name.startswith("vectors"):
+            with Index.open(torn, read_only=True) as opened:
+                assert answers(opened) == expected, path.name
+        else:
+            assert path.name == "catalog.sqlite3"
+            _check_torn_catalog(torn, expected)
+        shutil.rmtree(torn)
+
+
+def _check_torn_catalog(folder: Path, expected: Answers) -> None:
+    """It cannot be opened or searched, or `verify` finds what is torn, or it was nothing that mattered."""
+    with contextlib.suppress(IndexCorrupt, IndexNotFound), Index.open(folder, read_only=True) as opened:
+        report = opened.verify()
+        assert answers(opened) == expected or report.findings
+
+
+def answers(index: Index) -> Answers:
+    found = [(chunk.text, chunk.uri) for chunk in chunks_found(index, "ferry herons tide")]
+    (hits,) = index.search(query("ferry herons tide"), 100)
+    return [(f"{uri} {text}", hit.score) for (text, uri), hit in zip(found, hits, strict=True)]
+
+
+def test_a_model_change_that_breaks_search_silently(index: Index, corpus: Path):
+    """Another embedder is an error that names both and the way out, for ingests and searches alike."""
+    index.ingest([corpus])
+    other = HashingEmbedder("other-32")
+    for read_only in (False, True):
+        with pytest.raises(EmbedderMismatch) as refused:
+            Index.open(index.folder, embedder=other, read_only=read_only)
+        assert "hashing-32" in refused.value.message
+        assert "other-32" in refused.value.message
+        assert "ingest into a new index folder" in refused.value.hint
+    assert chunks_found(index, "herons")[0].text == "Herons nest by the pond."
+
+
+def test_citations_to_the_wrong_page(index: Index, corpus: Path):
+    """Each word of the PDF is on one page only, paragraphs run on over its end: every chunk is of one page,
+    holds only words of that page, and its boxes are there."""
+    num_pages = 12
+    pages = [
+        [
+            Words(72, 60 + 14 * row, " ".join(f"p{page}r{row}w{word}" for word in range(6)))
+            for row in range(45)
+        ]
+        for page in range(1, num_pages + 1)
+    ]
+    (corpus / "pages.pdf").write_bytes(make_pdf(pages))
+    index.ingest([corpus])
+    seen = set()
+    for chunk in chunks_found(index, "p3r1w1"):
+        if chunk.uri.endswith("pages.pdf"):
+            of_words = {int(word[1:].partition("r")[0]) for word in chunk.text.split()}
+            assert of_words == {chunk.page} == {box.page for box in chunk.boxes}
+            assert index.document_text(chunk.document_id)[chunk.start : chunk.end] == chunk.text
+            seen.add(chunk.page)
+    assert seen == set(range(1, num_pages + 1))
