@@ -217,6 +217,19 @@ def load_chunks(
     return [_known(chunks, chunk_id) for chunk_id in chunk_ids]
 
 
+def chunks_around(connection: sqlite3.Connection, chunk_id: str, before: int, after: int) -> list[Chunk]:
+    """A chunk with up to so many chunks of its document before and after it, in order; [] if it is gone."""
+    place = connection.execute("SELECT document, ordinal FROM chunks WHERE id = ?", (chunk_id,)).fetchone()
+    if place is None:
+        return []
+    document, ordinal = place
+    rows = connection.execute(
+        _CHUNK + "WHERE chunks.document = ?3 AND ordinal BETWEEN ?4 AND ?5 ORDER BY ordinal",
+        (*_globs("*"), document, ordinal - before, ordinal + after),
+    )
+    return [_chunk(row) for row in rows]
+
+
 def load_vectors(connection: sqlite3.Connection, chunk_ids: Sequence[str]) -> np.ndarray:
     """(n, dimension) float32 vectors of chunks by id, in the order asked for."""
     rows = connection.execute(

@@ -83,6 +83,15 @@ class IndexView:
         ids = self.ids(numbers).astype(str).tolist()
         return catalog_reader.load_chunks(self._connection, ids, filters=filters)
 
+    def around(self, chunk_id: str, before: int, after: int) -> list[Chunk]:
+        """A chunk with up to so many chunks of its document before and after it, in order; [] if it is
+        gone."""
+        return catalog_reader.chunks_around(self._connection, chunk_id, before, after)
+
+    def document_text(self, document_id: str) -> str:
+        """A document's normalised text, which the chunks' offsets count in."""
+        return catalog_reader.document_text(self._connection, document_id)
+
     def sample(self, size: int) -> np.ndarray:
         """(n, dimension) float32 vectors of the up to `size` chunks with the smallest ids.
 

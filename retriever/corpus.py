@@ -69,6 +69,14 @@ class CorpusView(Protocol):
         """Chunks by number, in the order asked for; their first path is one that passes the filters."""
         ...
 
+    def around(self, chunk_id: str, before: int, after: int) -> list[Chunk]:
+        """A chunk, and up to so many of its document before and after it, in order; [] if it is gone."""
+        ...
+
+    def document_text(self, document_id: str) -> str:
+        """The document's normalised text, which the chunks' offsets count in."""
+        ...
+
     def sample(self, size: int) -> np.ndarray:
         """(n, dimension) float32 vectors of up to `size` chunks, always the same ones for a state."""
         ...

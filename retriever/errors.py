@@ -57,3 +57,15 @@ class SearchTimedOut(RetrieverError):
     """The result did not come within the time that the caller gave it."""
 
     code = "search-timed-out"
+
+
+class RerankerNotFound(RetrieverError):
+    """There is no reranking model under the name, or its files are none that can be read."""
+
+    code = "reranker-not-found"
+
+
+class RerankingFailed(RetrieverError):
+    """The reranking model returned something that is no score for each candidate."""
+
+    code = "reranking-failed"

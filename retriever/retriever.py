@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from types import EllipsisType, MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
@@ -15,9 +16,12 @@ from retriever.background import SAMPLE_SIZE, Background
 from retriever.cache import ExactKey, ListKey, RetrievalCache, Space, VectorKey
 from retriever.cache_lists import Nearby
 from retriever.corpus import Corpus, CorpusView, Version
+from retriever.disfluency import repair_disfluencies
 from retriever.errors import InvalidK
+from retriever.finishing import finish, shortlist
 from retriever.lists import Ranked, TextMatch
 from retriever.query_text import normalise_query
+from retriever.reranking import Reranker
 from retriever.search import Question, Searcher
 from retriever.settings import RetrievalSettings
 from retriever.stopwatch import Stopwatch
@@ -58,7 +62,8 @@ class _Run(NamedTuple):
 class Retriever:
     """Searches an index by meaning and by words. Safe to share between threads.
 
-    Without a `cache` argument it makes itself a RetrievalCache; None goes without.
+    Without a `cache` argument it makes itself a RetrievalCache; None goes without. With a `reranker` the best
+    `settings.rerank_depth` chunks are put in its order.
     """
 
     def __init__(
@@ -68,10 +73,14 @@ class Retriever:
         *,
         settings: RetrievalSettings | None = None,
         cache: RetrievalCache | EllipsisType | None = ...,
+        reranker: Reranker | None = None,
     ) -> None:
         self.index = index
         self.embedder = embedder
-        self.settings = settings or RetrievalSettings()
+        self.reranker = reranker
+        self.settings = replace(
+            settings or RetrievalSettings(), reranker=reranker.fingerprint if reranker is not None else ""
+        )
         self.cache = RetrievalCache() if isinstance(cache, EllipsisType) else cache
         self._background: tuple[Version, Background] | None = None
         self._background_lock = threading.Lock()
@@ -106,7 +115,7 @@ class Retriever:
                 watch = Stopwatch()
                 hits = cache.exact(ExactKey(space, text, k, self.settings), version)
                 if hits is not None:
-                    results[text] = self._result(hits, "exact", watch.shares(1), {})
+                    results[text] = self._result(text, hits, "exact", watch.shares(1), {})
         todo = [text for text in dict.fromkeys(texts) if text not in results]
         if todo:
             results |= dict(zip(todo, self._retrieve(todo, k, space, cache), strict=True))
@@ -117,7 +126,8 @@ class Retriever:
 
     def normalise(self, query: str) -> str:
         """The query as it is searched for. Raises EmptyQuery and QueryTooLong."""
-        return normalise_query(query, max_chars=self.settings.max_query_chars)
+        text = normalise_query(query, max_chars=self.settings.max_query_chars)
+        return repair_disfluencies(text) if self.settings.repair_disfluencies else text
 
     def check_k(self, k: int) -> None:
         """Raises InvalidK unless k is a positive whole number."""
@@ -134,19 +144,36 @@ class Retriever:
             questions = self._embed(texts, space, cache)
         with self.index.view() as view:
             allowed, background = view.matching(space.filters), self._background_of(view)
-            searcher = Searcher(view, self.settings, background, k=k, allowed=allowed, watch=watch)
+            # What is proven or calibrated is proven or calibrated for all candidates: what comes after the
+            # ranking is a function of them.
+            count = self.settings.num_candidates(k)
+            searcher = Searcher(view, self.settings, background, k=count, allowed=allowed, watch=watch)
             dense_cache = cache if self.settings.ranking != "lexical" else None
             answers = self._answers(_Run(view, searcher, space, dense_cache, watch), questions)
             with watch.stage("load"):
-                hits = [_load(view, answer.ranked, searcher.k, filters=space.filters) for answer in answers]
+                shortlists = [
+                    shortlist(view, answer.ranked, searcher.k, self.settings, space.filters)
+                    for answer in answers
+                ]
             version = view.version
+        finished = finish(
+            self.index,
+            self.settings,
+            self.reranker,
+            texts,
+            shortlists,
+            k,
+            filters=space.filters,
+            version=version,
+            watch=watch,
+        )
         timings = watch.shares(len(texts))
         results = []
-        for text, answer, found in zip(texts, answers, hits, strict=True):
-            if cache is not None and answer.tier != "approximate":
+        for text, answer, (hits, done, one_state) in zip(texts, answers, finished, strict=True):
+            if cache is not None and answer.tier != "approximate" and one_state:
                 key = ExactKey(space, text, k, self.settings)
-                cache.keep_hits(key, version, found, seconds=timings["total"])
-            results.append(self._result(found, answer.tier, timings, answer.explanation))
+                cache.keep_hits(key, version, hits, seconds=timings["total"])
+            results.append(self._result(text, hits, answer.tier, timings, answer.explanation | done))
         return results
 
     def _embed(self, texts: Sequence[str], space: Space, cache: RetrievalCache | None) -> list[Question]:
@@ -197,9 +224,15 @@ class Retriever:
             return self._background[1]
 
     def _result(
-        self, hits: tuple[Hit, ...], tier: Tier, timings: dict[str, float], explanation: dict[str, Any]
+        self,
+        text: str,
+        hits: tuple[Hit, ...],
+        tier: Tier,
+        timings: dict[str, float],
+        explanation: dict[str, Any],
     ) -> SearchResult:
-        explanation = {"ranking": self.settings.ranking, **explanation}
+        searched_for = {"searched_for": text} if self.settings.repair_disfluencies else {}
+        explanation = {"ranking": self.settings.ranking, **searched_for, **explanation}
         return SearchResult(hits, tier, MappingProxyType(timings), MappingProxyType(explanation))
 
 
@@ -233,7 +266,3 @@ def _proof(nearby: Nearby) -> dict[str, Any]:
     complete = nearby.bound == -np.inf  # the list holds every chunk; and infinities are not JSON
     return {"bound": None if complete else round(nearby.bound, 6), "lists": len(nearby.texts)}
 
-
-def _load(view: CorpusView, ranked: Ranked, k: int, *, filters: Filters | None) -> tuple[Hit, ...]:
-    chunks, scores = view.chunks(ranked.chunks[:k], filters=filters), ranked.scores[:k].tolist()
-    return tuple(Hit(*found, rank) for rank, found in enumerate(zip(chunks, scores, strict=True), start=1))

@@ -8,14 +8,17 @@ from typing import Literal, get_args
 from retriever.errors import InvalidRetrievalSettings
 
 Ranking = Literal["pool", "rrf", "dense", "lexical"]
+MAX_NEIGHBOURS = 16
 
 
 @dataclass(frozen=True, slots=True)
 class RetrievalSettings:
-    """How the dense and the lexical list become one. Hashable: part of every cache key.
+    """How the dense and the lexical list become one, and what becomes of its best. Hashable: part of every
+    cache key.
 
     `ranking` is "pool" (the mean of two probabilities, see fusion.py), "rrf" (weighted reciprocal rank
-    fusion), or only one of the lists. The other numbers are those of the formulas in fusion.py.
+    fusion), or only one of the lists. The other numbers of the first part are those of the formulas in
+    fusion.py. The second part is off by default; docs/retrieval.md, "After the ranking", has its figures.
     """
 
     ranking: Ranking = "pool"
@@ -27,6 +30,16 @@ class RetrievalSettings:
     lexical_floor: float = 7.0  # BM25 points of "none of them"
     rrf_constant: float = 60.0
     max_query_chars: int = 16_384
+
+    reranker: str = ""  # its fingerprint, which the Retriever puts here: whoever reranks is part of the key
+    rerank_depth: int = 50  # best chunks that are reranked, compared for copies, and chosen from by MMR
+    rerank_weight: float = 1.0  # of the reranker's opinion; the ranking's own is the rest
+    duplicate_overlap: float | None = None  # Jaccard similarity from which a chunk is a copy; None: never
+    mmr_lambda: float = 1.0  # relevance against novelty; 1: relevance alone
+    neighbours: int = 0  # chunks of the document that are added before and after each hit
+    section_min_hits: int | None = None  # hits in a section from which it is returned instead; None: never
+    section_max_chars: int = 4000  # longest section that is returned so
+    repair_disfluencies: bool = False  # search for what the speaker meant; see disfluency.py
 
     def __post_init__(self) -> None:
         _check(
@@ -41,6 +54,30 @@ class RetrievalSettings:
         _check(self.lexical_scale > 0, "lexical_scale", self.lexical_scale, "positive")
         _check(self.rrf_constant >= 0, "rrf_constant", self.rrf_constant, "at least 0")
         _check(self.max_query_chars >= 1, "max_query_chars", self.max_query_chars, "at least 1")
+        _check(self.rerank_depth >= 1, "rerank_depth", self.rerank_depth, "at least 1")
+        _check(0 <= self.rerank_weight <= 1, "rerank_weight", self.rerank_weight, "between 0 and 1")
+        overlap, min_hits = self.duplicate_overlap, self.section_min_hits
+        _check(overlap is None or 0 < overlap <= 1, "duplicate_overlap", overlap, "above 0 and at most 1")
+        _check(0 <= self.mmr_lambda <= 1, "mmr_lambda", self.mmr_lambda, "between 0 and 1")
+        _check(
+            0 <= self.neighbours <= MAX_NEIGHBOURS, "neighbours", self.neighbours, f"0 to {MAX_NEIGHBOURS}"
+        )
+        _check(min_hits is None or min_hits >= 2, "section_min_hits", min_hits, "at least 2")
+        _check(self.section_max_chars >= 1, "section_max_chars", self.section_max_chars, "at least 1")
+
+    @property
+    def refines(self) -> bool:
+        """Whether more chunks are looked at than are returned."""
+        return bool(self.reranker) or self.duplicate_overlap is not None or self.mmr_lambda < 1
+
+    @property
+    def expands(self) -> bool:
+        """Whether a hit may become a longer passage."""
+        return self.neighbours > 0 or self.section_min_hits is not None
+
+    def num_candidates(self, k: int) -> int:
+        """How many chunks the ranking has to be complete for."""
+        return max(k, self.rerank_depth) if self.refines else k
 
 
 def _check(ok: bool, name: str, value: object, expected: str) -> None:

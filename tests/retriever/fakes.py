@@ -110,6 +110,16 @@ class FakeView:
     def chunks(self, numbers: np.ndarray, *, filters: Filters | None = None) -> list[Chunk]:
         return [self._rows[int(n)].chunk for n in numbers]
 
+    def around(self, chunk_id: str, before: int, after: int) -> list[Chunk]:
+        chunks = sorted((row.chunk for row in self._rows.values()), key=lambda chunk: chunk.start)
+        mine = [chunk for chunk in chunks if chunk.id == chunk_id]
+        chunks = [chunk for chunk in chunks if mine and chunk.document_id == mine[0].document_id]
+        at = chunks.index(mine[0]) if mine else 0
+        return chunks[max(at - before, 0) : at + after + 1]
+
+    def document_text(self, document_id: str) -> str:
+        return self._corpus.documents[document_id]
+
     def sample(self, size: int) -> np.ndarray:
         rows = sorted(self._rows.values(), key=lambda row: row.chunk.id)[:size]
         return np.array([row.vector for row in rows], np.float32).reshape(len(rows), DIMENSION)
@@ -126,6 +136,7 @@ class FakeCorpus:
     def __init__(self) -> None:
         self.rows: dict[int, Row] = {}
         self.version = FakeVersion(1, "fake")
+        self.documents: dict[str, str] = {}  # their texts, by id
         self.forgotten = 0  # generations before this one are no longer known
         self.log: dict[str, list] = {"nearest": [], "match": []}
         self._next = 1
@@ -138,12 +149,22 @@ class FakeCorpus:
         yield FakeView(self)
 
     def add(
-        self, text: str, vector: np.ndarray | None = None, *, document: str = "d", kind: str = "text"
+        self,
+        text: str,
+        vector: np.ndarray | None = None,
+        *,
+        document: str = "d",
+        kind: str = "text",
+        path: tuple[str, ...] = (),
     ) -> int:
+        """A chunk at the end of a document; returns its number."""
         self._commit()
         number, self._next = self._next, self._next + 1
         id_ = hashlib.sha256(f"{number}{text}".encode()).hexdigest()[:32]
-        chunk = Chunk(id_, document, f"/{document}", text, 0, len(text), None, (), (), kind)
+        start = len(self.documents.setdefault(document, ""))
+        end = start + len(text)
+        self.documents[document] += text + "\n\n"
+        chunk = Chunk(id_, document, f"/{document}", text, start, end, None, (), path, kind)
         vector = embed(text) if vector is None else vector
         self.rows[number] = Row(chunk, vector, self.version.generation, term_counts(text))
         return number
