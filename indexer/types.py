@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
-BlockKind = Literal["heading", "text", "list", "table", "code", "image"]
+# Furniture runs from page to page (heads, feet, page numbers): text of the document, never of a chunk.
+BlockKind = Literal["heading", "text", "list", "table", "code", "image", "furniture"]
 ChunkKind = Literal["text", "code", "table", "image"]
 
 
@@ -235,6 +236,20 @@ class IndexChanges:
 
 
 @dataclass(frozen=True, slots=True)
+class ApproximateIndexStats:
+    """How an index searches that does not compare all vectors, and how many of the nearest it finds."""
+
+    chunks: int  # in it
+    removed: int  # of them, those that went since it was made
+    recent: int  # beside it; these are all compared
+    recall_target: float
+    k: int
+    recall: float  # of the k nearest, measured on queries that were made from the corpus
+    num_probes: int  # lists that are looked through for k
+    rerank_depth: int  # candidates that are compared again by their stored vectors for k
+
+
+@dataclass(frozen=True, slots=True)
 class IndexStats:
     """What is in an index."""
 
@@ -251,6 +266,7 @@ class IndexStats:
     catalog_bytes: int
     checkpoint_bytes: int
     last_ingest: Mapping[str, Any] | None  # when, of what, how it ended
+    approximate: ApproximateIndexStats | None = None  # None: all vectors are compared
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +286,8 @@ class VerifyReport:
     checks: tuple[str, ...]  # all that were run
     chunks: int
     seconds: float
+    recall: float | None = None  # share of the 10 nearest chunks that searches find; None without chunks
+    reembedded: int = 0  # chunks whose text was embedded again
 
     @property
     def ok(self) -> bool:

@@ -21,7 +21,7 @@ from indexer.chunking.values import (
 from indexer.tokenization import ChunkTokenizer, joins_previous
 from indexer.types import Block, ChunkKind, ParsedDocument
 
-CHUNKER_VERSION = "1"  # rises whenever the same document would be cut differently
+CHUNKER_VERSION = "2"  # rises whenever the same document would be cut differently
 DEFAULT_TARGET_TOKENS = 192  # docs/chunking.md says what was measured
 MIN_MAX_TOKENS = 16
 _WHOLE_UP_TO = 2  # targets: longer blocks are split even if the embedder could read them whole
@@ -36,9 +36,9 @@ def chunk_document(
 ) -> list[ChunkDraft]:
     """Cut a document at its structure; with context and special tokens, no chunk exceeds `max_tokens`.
 
-    The chunks are in order, do not overlap and cover all non-blank text of the blocks. Small neighbours of a
-    section are merged up to `target_tokens`; a block of up to twice that stays whole if it fits `max_tokens`.
-    Linear in the text.
+    The chunks are in order, do not overlap and cover all non-blank text of the blocks, but for furniture.
+    Small neighbours of a section are merged up to `target_tokens`; a block of up to twice that stays whole if
+    it fits `max_tokens`. Linear in the text.
     """
     if max_tokens < MIN_MAX_TOKENS:
         raise ValueError(f"max_tokens must be at least {MIN_MAX_TOKENS}, got {max_tokens}.")
@@ -168,9 +168,14 @@ def _path(open_headings: Sequence[tuple[int, str]]) -> tuple[str, ...]:
 
 
 def _stripped_blocks(document: ParsedDocument) -> Iterator[Block]:
-    """The blocks without surrounding whitespace, blank ones left out; a text without blocks is one block."""
+    """The blocks without surrounding whitespace, blank ones and furniture left out.
+
+    A text without blocks is one block.
+    """
     text = document.text
     for block in document.blocks or (Block(kind="text", start=0, end=len(text)),):
+        if block.kind == "furniture":
+            continue
         start, end = block.start, block.end
         while start < end and text[start].isspace():
             start += 1

@@ -57,6 +57,8 @@ class DocumentBuilder:
     def add_document(self, document: ParsedDocument, *, name: str, level: int) -> None:
         """Append a document within this one, a file called `name`: its headings below `level`, no pages."""
         for block in document.blocks:
+            if block.kind == "furniture":  # of pages that are none here
+                continue
             text = document.text[block.start : block.end]
             is_heading = block.kind == "heading"
             self.add(

@@ -11,7 +11,7 @@ from indexer.parsers.building import DocumentBuilder
 from indexer.parsers.errors import DecompressionBomb, NoExtractableText, TruncatedFile
 from indexer.parsers.failures import file_title, malformed
 from indexer.parsers.formats import extension_of, name_in_document
-from indexer.parsers.layout import gather_blocks, reading_order
+from indexer.parsers.layout import PlacedBlock, gather_blocks, reading_order
 from indexer.parsers.options import ParseOptions
 from indexer.types import Box, ParsedDocument
 
@@ -175,27 +175,46 @@ def flatten(image: Image) -> Image:
     return image.convert("RGB")
 
 
-def add_picture(
-    builder: DocumentBuilder, image: Image, *, page: int, scale: float, more_than: int = 0
-) -> int:
-    """Append the text of a picture, if it has more than `more_than` characters; returns the number of rows.
+def add_picture(builder: DocumentBuilder, image: Image, *, page: int, scale: float) -> int:
+    """Append the text of a picture; returns the number of lines.
 
     `scale` leads from the picture's pixels to the units of boxes.
+    """
+    blocks = picture_blocks(image, page=page, scale=scale)
+    for block in blocks:
+        builder.add_lines(block.kind, block.lines)
+    return sum(len(block.lines) for block in blocks)
+
+
+def picture_blocks(
+    image: Image,
+    *,
+    page: int,
+    scale: float,
+    origin: tuple[float, float] = (0.0, 0.0),
+    more_than: int = 0,
+) -> list[PlacedBlock]:
+    """The text of a picture, if it has more than `more_than` characters. Raises OcrUnavailable.
+
+    `scale` leads from the picture's pixels to the units of boxes, in which it stands at `origin`.
     """
     from indexer.parsers.ocr import read_picture
 
     result = read_picture(image)
     if sum(len(segment.text) for segment in result.segments) <= more_than:
-        return 0
-    rows = reading_order(result.segments)
-    for block in gather_blocks(rows):
-        placed = ((text, _scaled(result.place(box), scale)) for text, box in block.lines(page))
-        builder.add_lines(block.kind, placed)
-    return len(rows)
+        return []
 
+    def placed(box: Box) -> Box:
+        _, x0, y0, x1, y1 = result.place(box)
+        left, top = origin
+        edges = (x0 * scale + left, y0 * scale + top, x1 * scale + left, y1 * scale + top)
+        return Box(page, *(round(edge, 1) for edge in edges))
 
-def _scaled(box: Box, scale: float) -> Box:
-    return Box(box.page, *(round(value * scale, 1) for value in box[1:]))
+    blocks = gather_blocks(reading_order(result.segments))
+    return [
+        PlacedBlock(block.kind, tuple((text, placed(box)) for text, box in block.lines(page)))
+        for block in blocks
+    ]
 
 
 def _metadata(image: Image) -> dict[str, str]:

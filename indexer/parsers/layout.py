@@ -106,6 +106,13 @@ class TextBlock(NamedTuple):
         ]
 
 
+class PlacedBlock(NamedTuple):
+    """A block that is complete: its lines, each with its box."""
+
+    kind: BlockKind
+    lines: tuple[tuple[str, Box], ...]
+
+
 _MAX_CUT_SEGMENTS = 4000  # more are maps and plots, whose reading order nobody knows
 _GUTTER = 0.6  # of the size of the type: how wide white space between columns is at least
 _OVERHANG = 0.15  # of the size of the type: how far boxes reach beyond their ink

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from indexer.parsers.building import DocumentBuilder
 from indexer.parsers.errors import NoExtractableText, OcrUnavailable, TruncatedFile
 from indexer.parsers.failures import file_title, malformed
-from indexer.parsers.image import add_picture
+from indexer.parsers.image import picture_blocks
+from indexer.parsers.layout import PlacedBlock, Row
 from indexer.parsers.normalise import normalise_typesetting
 from indexer.parsers.options import ParseOptions
 from indexer.parsers.pdf_annotations import AnnotationReader
@@ -22,15 +23,18 @@ from indexer.parsers.pdf_pages import (
     shows_picture,
     without_garbage,
 )
+from indexer.parsers.pdf_pictures import PictureFinder, render_area
 from indexer.parsers.pdf_second import SecondReader, encrypted_pdf
-from indexer.parsers.pdf_text import Outline, PdfWriter, fold
+from indexer.parsers.pdf_text import Outline, PageContent, PdfWriter, fold
 from indexer.types import ParsedDocument
 
 if TYPE_CHECKING:
     import pypdfium2
+    from PIL.Image import Image
 
 _PASSWORD_ERROR, _SECURITY_ERROR = 4, 5  # FPDF_ERR_PASSWORD, FPDF_ERR_SECURITY
 _OCR_SIDE = 2000  # pixels
+_FEW_LETTERS = 16  # a picture beside text with fewer characters is no more than a logo
 _FEW_CHARACTERS = 40  # a page with a picture and fewer characters may be a scan with a stamp on it
 _FAILURES_IN_A_ROW = 50  # after which the rest of the pages is given up: the page tree lies
 _OUTLINE_ENTRIES = 5000
@@ -74,7 +78,7 @@ def parse_pdf(
         raise _no_text(builder, reading, data)
     return builder.build(
         format="pdf",
-        parser="pypdfium2" if not reading.ocr_pages else "pypdfium2+rapidocr",
+        parser="pypdfium2+rapidocr" if reading.ocr_pages or reading.picture_pages else "pypdfium2",
         title=reading.title if _NO_TITLE.match(title) else title,
         metadata=metadata,
     )
@@ -126,8 +130,11 @@ class _Reading:
         self._before_ocr_page = before_ocr_page
         self._annotations = AnnotationReader(pdf)
         self._writer = PdfWriter(builder, _outline(pdf))
+        self._pictures = PictureFinder()
         self._seconds_of_ocr = 0.0
+        self._num_read_by_ocr = 0  # pages, and pictures on pages
         self.ocr_pages: list[int] = []
+        self.picture_pages: list[int] = []  # with pictures that were read beside the text
         self.pypdf_pages: list[int] = []
         self.failed_pages: list[int] = []
         self.unread_pages: list[int] = []  # without text layer, and not read by OCR either
@@ -157,8 +164,9 @@ class _Reading:
                 self._builder.warn(
                     f"Only the first {self._options.max_pages:,} of {num_pages:,} pages were read."
                 )
-        self._writer.flush()
+        self._writer.finish()
         self._warn("text came from OCR", self.ocr_pages)
+        self._warn("text in pictures came from OCR", self.picture_pages)
         self._warn("text came from pypdf, without places on the page", self.pypdf_pages)
         self._warn("could not be read", self.failed_pages)
         self._warn("no text was found", self.unread_pages)
@@ -169,70 +177,111 @@ class _Reading:
         try:
             page = self._pdf[number - 1]
         except pypdfium2.PdfiumError:
-            if not self._read_by_pypdf(number):
+            paragraphs = self._read_by_pypdf(number)
+            if paragraphs:
+                self._writer.add_page(PageContent(number, 0.0, paragraphs=paragraphs))
+            else:
                 self.failed_pages.append(number)
             return
+        try:
+            content = self._content(number, page)
+        finally:
+            page.close()
+        if content.is_empty:
+            self.unread_pages.append(number)
+        else:
+            self._writer.add_page(content)
+
+    def _content(self, number: int, page: pypdfium2.PdfPage) -> PageContent:
+        """What is on a page, from the best of its readers."""
+        import pypdfium2
+
         try:
             text = read_page(page)
         except pypdfium2.PdfiumError:
             text = PageText([], 0, 0)
-        try:
-            annotations = self._annotations.lines(page)
-            if text.is_garbage:
-                is_read = self._read_by_pypdf(number) or self._read_by_ocr(number, page, text)
-            else:
-                is_read = self._is_scan(page, text, annotations) and self._read_by_ocr(number, page, text)
-            rows = [] if is_read else without_garbage(text.rows)
-            if rows or annotations:
-                self._writer.add_page(number, rows, annotations)
-            elif not is_read:
-                self.unread_pages.append(number)
-        finally:
-            page.close()
+        annotations = tuple(self._annotations.lines(page))
+        content = PageContent(number, page.get_height(), annotations=annotations)
+        rows = without_garbage(text.rows)
+        if text.is_garbage:
+            content = content._replace(paragraphs=self._read_by_pypdf(number))
+            if not content.paragraphs:
+                content = content._replace(pictures=self._read_by_ocr(number, page, text))
+        elif self._is_scan(page, text, annotations):
+            content = content._replace(pictures=self._read_by_ocr(number, page, text))
+        else:
+            pictures = self._read_pictures(number, page, rows)
+            links = tuple(self._annotations.links(page, " ".join(row.text for row in rows)))
+            content = content._replace(rows=rows, pictures=pictures, links=links)
+        return content if content.paragraphs or content.pictures else content._replace(rows=rows)
 
-    def _is_scan(self, page: pypdfium2.PdfPage, text: PageText, annotations: list[str]) -> bool:
+    def _is_scan(self, page: pypdfium2.PdfPage, text: PageText, annotations: Sequence[str]) -> bool:
         """Whether what the page shows is likely not in its text layer."""
-        if text.num_characters >= _FEW_CHARACTERS:
+        if text.num_characters >= _FEW_CHARACTERS and not text.is_marginal(page.get_height()):
             return False
         return shows_picture(page) if text.rows or annotations else True
 
-    def _read_by_pypdf(self, number: int) -> bool:
-        """Take pypdf's text of a page, if it makes sense.
+    def _read_by_pypdf(self, number: int) -> tuple[str, ...]:
+        """The paragraphs of pypdf's text of a page, if it makes sense.
 
         On pages where pdfium finds no text at all, pypdf never found any in 517 files; but it knows some
         encodings of fonts that pdfium does not.
         """
         text = self._second.page_text(number - 1).strip()
         if not is_sensible(text):
-            return False
-        self._writer.flush()
-        for paragraph in text.split("\n\n"):
-            self._builder.add("text", normalise_typesetting(paragraph), page=number)
+            return ()
         self.pypdf_pages.append(number)
-        return True
+        return tuple(normalise_typesetting(paragraph) for paragraph in text.split("\n\n"))
 
-    def _read_by_ocr(self, number: int, page: pypdfium2.PdfPage, text: PageText) -> bool:
-        """Read the picture of a page; a text layer that says as much wins."""
-        if not self._options.ocr or self.ocr_error or len(self.ocr_pages) >= self._options.max_ocr_pages:
-            return False
-        started = time.monotonic()
+    def _read_by_ocr(self, number: int, page: pypdfium2.PdfPage, text: PageText) -> tuple[PlacedBlock, ...]:
+        """What the picture of a page says; nothing where a text layer says as much."""
+        if not self._may_use_ocr:
+            return ()
         image = render_page(page, dpi=self._options.ocr_dpi, longest_side=_OCR_SIDE)
         if image is None:
-            return False
+            return ()
+        minimum = 0 if text.is_garbage else 2 * text.num_characters
+        scale = max(page.get_size()) / max(image.size)
+        blocks = self._ocr(image, page=number, scale=scale, more_than=minimum)
+        if blocks:
+            self.ocr_pages.append(number)
+        return blocks
+
+    def _read_pictures(
+        self, number: int, page: pypdfium2.PdfPage, rows: Sequence[Row]
+    ) -> tuple[PlacedBlock, ...]:
+        """The text in the larger pictures of a page that has a text layer."""
+        if not self._may_use_ocr:
+            return ()
+        blocks: list[PlacedBlock] = []
+        for area in self._pictures.find(page, rows):
+            if self._may_use_ocr:
+                image = render_area(page, area, dpi=self._options.ocr_dpi, longest_side=_OCR_SIDE)
+                scale = (area.x1 - area.x0) / image.size[0]
+                blocks += self._ocr(
+                    image, page=number, scale=scale, origin=(area.x0, area.y0), more_than=_FEW_LETTERS
+                )
+        if blocks:
+            self.picture_pages.append(number)
+        return tuple(blocks)
+
+    @property
+    def _may_use_ocr(self) -> bool:
+        limit = self._options.max_ocr_pages
+        return self._options.ocr and self.ocr_error is None and self._num_read_by_ocr < limit
+
+    def _ocr(self, image: Image, **placing: Any) -> tuple[PlacedBlock, ...]:
+        started = time.monotonic()
         if self._before_ocr_page is not None:
             self._before_ocr_page()
-        self._writer.flush()
+        self._num_read_by_ocr += 1
         try:
-            minimum = 0 if text.is_garbage else 2 * text.num_characters
-            scale = max(page.get_size()) / max(image.size)
-            is_read = add_picture(self._builder, image, page=number, scale=scale, more_than=minimum) > 0
+            return tuple(picture_blocks(image, **placing))
         except OcrUnavailable as error:
             self.ocr_error = error
-            return False
-        self._seconds_of_ocr += time.monotonic() - started
-        if is_read:
-            self.ocr_pages.append(number)
-        return is_read
+            return ()
+        finally:
+            self._seconds_of_ocr += time.monotonic() - started
 
     def _warn(self, what: str, pages: list[int]) -> None:
         if pages:

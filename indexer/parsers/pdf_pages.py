@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from indexer.parsers.layout import Row, Segment, is_disordered, reading_order
 from indexer.parsers.normalise import normalise_typesetting
+from indexer.parsers.running_rows import EDGE
 
 if TYPE_CHECKING:
     import pypdfium2
@@ -46,13 +47,17 @@ class PageText(NamedTuple):
         """Whether the text layer is not what the page shows."""
         return self.num_garbage > _MOST_GARBAGE * self.num_characters
 
+    def is_marginal(self, height: float) -> bool:
+        """Whether all of it stands at the edges of a page that is so high: stamps on a scan do."""
+        return all(row.y1 <= EDGE * height or row.y0 >= (1 - EDGE) * height for row in self.rows)
+
 
 def read_page(page: pypdfium2.PdfPage) -> PageText:
     """The text layer of a page. Raises pypdfium2.PdfiumError when it cannot be loaded."""
     textpage = page.get_textpage()
     try:
         characters = _characters(textpage)
-        lines = list(_lines(textpage, characters, _placement(page)))
+        lines = list(_lines(textpage, characters, placement(page)))
         unmapped = _unmapped_share(textpage, characters)
     finally:
         textpage.close()
@@ -122,7 +127,8 @@ _Place = Callable[[float, float, float, float], _Bounds]
 """(left, bottom, right, top) in the page's own space to (x0, y0, x1, y1) as shown, origin at the top left."""
 
 
-def _placement(page: pypdfium2.PdfPage) -> _Place:
+def placement(page: pypdfium2.PdfPage) -> _Place:
+    """Leads from the page's own space to the page as shown, turned as it says, origin at the top left."""
     left, bottom, right, top = page.get_bbox()
     return {
         90: lambda x0, y0, x1, y1: (y0 - bottom, x0 - left, y1 - bottom, x1 - left),

@@ -1,15 +1,17 @@
-"""From the rows of a PDF's pages to blocks: headings told by outline and type, words mended at line ends."""
+"""From the rows of a PDF's pages to blocks: running heads and feet set apart, headings told by outline and
+type, words mended at line ends."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from indexer.parsers.building import DocumentBuilder
-from indexer.parsers.layout import Row, TextBlock, gather_blocks
+from indexer.parsers.layout import PlacedBlock, Row, TextBlock, gather_blocks
 from indexer.parsers.pdf_pages import HYPHEN
+from indexer.parsers.running_rows import RunningRows
 from indexer.types import Box
 
 _PAGES_SEEN_FIRST = 40  # from which the body's type size is known before the first page is written
@@ -50,34 +52,78 @@ def fold(text: str) -> str:
     return re.sub(r"\W+", "", text).casefold()
 
 
+class PageContent(NamedTuple):
+    """What was read of a page, by whichever reader."""
+
+    number: int  # from 1
+    height: float  # points
+    rows: Sequence[Row] = ()  # of the text layer
+    paragraphs: tuple[str, ...] = ()  # without places on the page
+    pictures: tuple[PlacedBlock, ...] = ()  # the text in pictures, or of the page as a picture
+    annotations: tuple[str, ...] = ()  # what was written on the page later
+    links: tuple[str, ...] = ()  # where its words lead to
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was found."""
+        return not (self.rows or self.paragraphs or self.pictures or self.annotations)
+
+
 class PdfWriter:
     """Takes pages in order and appends their blocks to a builder, some pages late, to know the usual type."""
 
     def __init__(self, builder: DocumentBuilder, outline: Outline) -> None:
         self._builder = builder
         self._outline = outline
-        self._waiting: deque[tuple[int, list[Row], list[str]]] = deque()
+        self._waiting: deque[PageContent] = deque()
+        self._running = RunningRows()
         self._sizes: Counter[float] = Counter()
         self._hyphenated: set[str] = set()
         self._large_sizes: list[float] | None = None
         self._title_size = 0.0
         self.title = ""  # the first of the largest headings of the first page
 
-    def add_page(self, page: int, rows: list[Row], annotations: list[str]) -> None:
-        """Take the rows of a page (from 1), and what was written on it later."""
-        for row in rows:
+    def add_page(self, page: PageContent) -> None:
+        """Take the next page."""
+        self._running.note(page.number, page.rows, page.height)
+        for row in page.rows:
             self._sizes[_rounded(row.size)] += len(row.text)
             self._hyphenated.update(word.casefold() for word in _WORD.findall(row.text))
-        self._waiting.append((page, rows, annotations))
+        self._waiting.append(page)
         if len(self._waiting) > _PAGES_SEEN_FIRST:
-            self._write(*self._waiting.popleft())
+            self._write(self._waiting.popleft())
 
-    def flush(self) -> None:
-        """Append what is still waiting: before anything else is added to the builder, and at the end."""
+    def finish(self) -> None:
+        """Append what is still waiting."""
         while self._waiting:
-            self._write(*self._waiting.popleft())
+            self._write(self._waiting.popleft())
 
-    def _write(self, page: int, rows: list[Row], annotations: list[str]) -> None:
+    def _write(self, page: PageContent) -> None:
+        """The page's blocks, and around them what runs from page to page: no chunk reaches over that."""
+        running = self._running_rows(page)
+        heads = [row for row in running if row.y0 < page.height / 2]
+        feet = [row for row in running if row.y0 >= page.height / 2]
+        self._add_furniture(page.number, heads)
+        self._add_text(page.number, [row for row in page.rows if not any(row is other for other in running)])
+        for paragraph in page.paragraphs:
+            self._builder.add("text", paragraph, page=page.number)
+        for picture in page.pictures:
+            self._builder.add_lines(picture.kind, picture.lines)
+        for lines, name in ((page.annotations, "form fields and comments"), (page.links, "links")):
+            self._builder.add("text", "\n".join(lines), page=page.number, name=name)
+        self._add_furniture(page.number, feet)
+
+    def _running_rows(self, page: PageContent) -> list[Row]:
+        if not page.rows:
+            return []
+        numbers = self._running.take(page.number, page.rows, usual_size=self._heading_sizes().body)
+        rows = [page.rows[number] for number in sorted(numbers)]
+        return [row for row in rows if self._outline.level(page.number, row.text) is None]
+
+    def _add_furniture(self, page: int, rows: list[Row]) -> None:
+        self._builder.add_lines("furniture", ((row.text.replace(HYPHEN, "-"), row.box(page)) for row in rows))
+
+    def _add_text(self, page: int, rows: list[Row]) -> None:
         for block in gather_blocks(rows):
             level = self._heading_level(page, block)
             if level is not None:
@@ -87,7 +133,6 @@ class PdfWriter:
                     self._title_size, self.title = block.rows[0].size, lines[0][0]
             else:
                 self._builder.add_lines(block.kind, self._mended(block, page))
-        self._builder.add("text", "\n".join(annotations), page=page, name="form fields and comments")
 
     def _heading_level(self, page: int, block: TextBlock) -> int | None:
         """The depth of the heading that a block is, or None; the outline knows better than the type."""
@@ -139,6 +184,11 @@ class _Sizes(NamedTuple):
 
     body: float
     large: list[float]
+
+
+def _is_below(row: Row, text: list[Row]) -> bool:
+    """Whether a row stands at the foot of a page rather than at its head."""
+    return bool(text) and row.y0 > min(other.y0 for other in text)
 
 
 def _runs_upwards(row: Row) -> bool:

@@ -273,3 +273,24 @@ def test_form_fields_and_comments_are_read_with_their_page(read: Read) -> None:
     last = document.blocks[-1]
     assert (last.page, last.name) == (2, "form fields and comments")
     assert sorted(text_of(document, last).split("\n")) == ["Ask the captain", "Passenger: Åse"]
+
+
+def test_links_are_read_with_the_words_that_they_are_laid_over(read: Read) -> None:
+    from pypdf.annotations import Link
+
+    lines = ["Fares and times are here.", "See https://ferry.example/visible for more.", "Call us."]
+    writer = pypdf.PdfWriter(clone_from=io.BytesIO(make_pdf([page(lines), page(lines)])))
+    for number in (0, 1):
+        writer.add_annotation(number, Link(rect=(70, 690, 200, 704), url="https://ferry.example/fares?a=1"))
+        writer.add_annotation(number, Link(rect=(70, 678, 300, 691), url="https://ferry.example/visible"))
+        writer.add_annotation(number, Link(rect=(70, 666, 120, 679), url="javascript:alert(1)"))
+    writer.add_annotation(1, Link(rect=(70, 666, 120, 679), url="mailto:pier@ferry.example"))
+    writer.add_annotation(1, Link(rect=(70, 690, 200, 704), target_page_index=0))
+    buffer = io.BytesIO()
+    writer.write(buffer)
+    document = read(buffer.getvalue(), "a.pdf")
+    links = [(block.page, text_of(document, block)) for block in document.blocks if block.name == "links"]
+    assert links == [
+        (1, "Fares and times are here.: https://ferry.example/fares?a=1"),
+        (2, "Call us.: mailto:pier@ferry.example"),
+    ]
