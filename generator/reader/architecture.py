@@ -25,6 +25,7 @@ from generator.model.transformer import Transformer
 
 NEVER = -1e9
 """Score of what must not be chosen; finite, so that a row of nothing else still has a softmax."""
+_ROWS = 32  # N is rounded up to a multiple of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +119,13 @@ class ReaderModel(nn.Module):
         """
         mask = torch.ones_like(targets, dtype=torch.bool) if mask is None else mask
         # (N, vocabulary) for the N tokens asked for
-        log_probs = self.vocabulary_log_probs(answer_hidden[mask])
+        chosen, wanted = answer_hidden[mask], targets[mask]
+        # Rows of zeros round N up to few sizes: oneDNN builds its kernels anew for every shape.
+        padding = -len(chosen) % _ROWS
+        log_probs = self.vocabulary_log_probs(F.pad(chosen, (0, 0, 0, padding)))
+        log_probs = log_probs.gather(-1, F.pad(wanted, (0, padding))[:, None])[: len(chosen)]
         vocabulary = torch.zeros(targets.shape, device=log_probs.device)
-        vocabulary = vocabulary.masked_scatter(mask, log_probs.gather(-1, targets[mask][:, None]))
+        vocabulary = vocabulary.masked_scatter(mask, log_probs)
         same = memory.token_ids[:, None, :] == targets[..., None]
         copied = pointer_log_probs.masked_fill(~same, NEVER).logsumexp(dim=-1)
         gate = self.pointer_gate(answer_hidden).squeeze(-1).float()

@@ -1,4 +1,4 @@
-"""Where a reader's training starts: MiniLM's weights under fresh heads."""
+"""Where a reader's training starts: MiniLM's weights under fresh heads, or an earlier reader."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from generator.model.attention import AttentionKernel, sdpa
 from generator.model.families import bert_config, bert_state
 from generator.reader.architecture import ReaderConfig, ReaderModel
+from generator.reader.weights import load_reader
 
 
 def start_reader(
@@ -22,6 +23,15 @@ def start_reader(
     state = bert_state(load_file(folder / "model.safetensors"), config.model)
     reader.transformer.load_state_dict(state)
     reader.initialise_heads(generator=generator)
+    reader.transformer.embed_tokens.weight.requires_grad_(False)
+    return reader
+
+
+def continue_reader(folder: Path, embeddings_folder: Path, *, kernel: AttentionKernel = sdpa) -> ReaderModel:
+    """A reader that `save_reader` wrote, ready to be trained on; its word embeddings stay frozen."""
+    loaded, files = load_reader(folder, embeddings_folder)
+    reader = ReaderModel(files.architecture, kernel=kernel)
+    reader.load_state_dict(loaded.state_dict())
     reader.transformer.embed_tokens.weight.requires_grad_(False)
     return reader
 

@@ -96,9 +96,11 @@ def collate(examples: Sequence[Example], tokenizer: ReaderTokenizer, config: Rea
     inputs = [[tokenizer.mask_id, *example.answer_ids][:room] for example in examples]
     outputs = [[*example.answer_ids, tokenizer.sep_id][:room] for example in examples]
     batch = len(examples)
-    longest_prefix = max(map(len, prefixes))
-    longest_answer = max(map(len, inputs))
-    width = max(len(p) + len(a) for p, a in zip(prefixes, inputs, strict=True))
+    # Rounded up to few sizes: oneDNN builds its kernels anew for every shape, and an allocator that sees ever
+    # other sizes spends its time searching for room.
+    width = _rounded(max(len(p) + len(a) for p, a in zip(prefixes, inputs, strict=True)), 32)
+    longest_prefix = min(_rounded(max(map(len, prefixes)), 32), width)
+    longest_answer = _rounded(max(map(len, inputs)), 8)
 
     token_ids = torch.full((batch, width), tokenizer.pad_id)
     positions = torch.zeros(batch, width, dtype=torch.long)
@@ -145,6 +147,11 @@ def _prefix_mask(splits: torch.Tensor, lengths: torch.Tensor, width: int) -> tor
     from generator.model.masks import prefix_visibility
 
     return prefix_visibility(splits, lengths, width)
+
+
+def _rounded(size: int, step: int) -> int:
+    """`size` rounded up to a multiple of `step`."""
+    return -(-size // step) * step
 
 
 def _is_boundary(text: str, at: int) -> bool:

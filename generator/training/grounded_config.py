@@ -25,7 +25,9 @@ class UnanswerableConfig:
     similar_passage: float = 0.3  # weight: a passage of the same title that shares the question's words
     searched_passage: float = 0.2  # weight: a hard negative from `references`
     left_out: float = 0.2  # weight: the right passage without the sentences that answer
-    changed_question: float = 0.3  # weight: the right passage, and a name or number of the question replaced
+    changed_question: float = 0.3  # weight: the right passage, and a word or name of the question replaced
+    changed_passage: float = 0.0  # weight: the right passage with a word of the question replaced in it
+    changed_both: float = 0.0  # share of the rows with an answer in which a word is replaced in both
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class GroundedQAConfig:
     questions: tuple[str, ...]  # jsonl files in data_folder
     stages: tuple[Stage, ...]  # one after the other
     kind: str = "grounded-qa"  # what this table configures
+    reader_folder: str = ""  # an exported reader to train on; empty: fresh heads on start_folder
     references: str = ""  # jsonl with hard negatives by question id, and the passages they name
     reference_passages: str = ""  # jsonl with those passages
     weights: Mapping[str, float] = field(default_factory=dict)  # by source; unnamed sources are left out
@@ -61,5 +64,7 @@ class GroundedQAConfig:
 
     def __post_init__(self) -> None:
         require_positive(self, "task", "tokens_per_batch", "batches_per_step")
+        if not 0 <= self.unanswerable.changed_both <= 1:
+            raise InvalidTrainingConfig("'task.unanswerable.changed_both' is no share from 0 to 1.")
         if not sum(stage.questions for stage in self.stages):
             raise InvalidTrainingConfig("'task.stages' holds no question.")

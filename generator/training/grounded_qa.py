@@ -10,7 +10,7 @@ import torch
 
 from generator.reader.architecture import ReaderModel
 from generator.reader.sentences import sentence_spans
-from generator.reader.start import start_reader, starting_config
+from generator.reader.start import continue_reader, start_reader, starting_config
 from generator.reader.tokens import ReaderTokenizer
 from generator.training.attention import training_attention
 from generator.training.errors import InvalidTrainingConfig
@@ -26,6 +26,7 @@ from generator.training.grounded_config import GroundedQAConfig
 from generator.training.plan import mixture, token_budget_batches
 from generator.training.reader_loss import reader_loss
 from generator.training.records import GroundedQuestion, QuestionSet, held_out, read_hard_negatives
+from generator.training.substitutes import Substitutes
 from generator.training.task import StepBatches, Task
 from generator.training.unanswerable import UnanswerableMaker
 from generator.training.validation import validate
@@ -49,8 +50,8 @@ class GroundedQATask(Task[ReaderModel, ReaderBatch]):
         self.tokenizer = ReaderTokenizer(start / "tokenizer.json")
         self.questions = QuestionSet()
         self._read(Path(config.data_folder))
-        self.unanswerable = UnanswerableMaker(self.questions)
         self.reader_config = starting_config(start)
+        self.unanswerable = UnanswerableMaker(self.questions, self._substitutes())
         self._train, self.held_out = self._split()
         self._validation = self._draw_validation()
         self._steps = self._plan()
@@ -66,7 +67,11 @@ class GroundedQATask(Task[ReaderModel, ReaderBatch]):
         return self.config.batches_per_step
 
     def build_model(self) -> ReaderModel:
-        """The MiniLM start with fresh heads; word embeddings stay as they are."""
+        """The MiniLM start with fresh heads, or a reader to go on with; word embeddings stay as they are."""
+        if self.config.reader_folder:
+            return continue_reader(
+                Path(self.config.reader_folder), Path(self.config.start_folder), kernel=training_attention
+            )
         generator = torch.Generator().manual_seed(self.seed)
         return start_reader(Path(self.config.start_folder), kernel=training_attention, generator=generator)
 
@@ -100,9 +105,13 @@ class GroundedQATask(Task[ReaderModel, ReaderBatch]):
             negative = self._negative(question, draw.window, rng)
             if negative is not None:
                 return negative
-        passage_text = self.questions.passages[question.passage]
+        wording, passage_text = question.question, self.questions.passages[question.passage]
+        if rng.random() < self.config.unanswerable.changed_both:
+            change = self.unanswerable.shared_change(question, rng)
+            if change is not None:
+                wording, passage_text = change.made_in(wording), change.made_in(passage_text)
         passage = self.tokenizer.encode(passage_text)
-        question_ids = self._question_ids(question.question)
+        question_ids = self._question_ids(wording)
         characters = find_answers(passage_text, question.answers)
         spans = [span for s, e in characters if (span := passage.covering(s, e)) is not None]
         centre = likeliest_occurrence(passage, question_ids, spans)
@@ -113,15 +122,26 @@ class GroundedQATask(Task[ReaderModel, ReaderBatch]):
     def _negative(self, question: GroundedQuestion, window: int, rng: random.Random) -> Example | None:
         kinds = self.config.unanswerable
         (kind,) = rng.choices(
-            ("similar", "searched", "left out", "changed"),
-            (kinds.similar_passage, kinds.searched_passage, kinds.left_out, kinds.changed_question),
+            ("similar", "searched", "left out", "question", "passage"),
+            (
+                kinds.similar_passage,
+                kinds.searched_passage,
+                kinds.left_out,
+                kinds.changed_question,
+                kinds.changed_passage,
+            ),
         )
         wording, passage = question.question, self.questions.passages[question.passage]
-        if kind == "changed":
+        if kind == "question":
             changed = self.unanswerable.changed_question(question, rng)
             if changed is None:
                 return None
             wording = changed
+        elif kind == "passage":
+            change = self.unanswerable.shared_change(question, rng)
+            if change is None:
+                return None
+            passage = change.made_in(passage)
         else:
             makers = {
                 "similar": self.unanswerable.similar_passage,
@@ -134,8 +154,8 @@ class GroundedQATask(Task[ReaderModel, ReaderBatch]):
             passage = other
         tokens = self.tokenizer.encode(passage)
         begin = rng.randint(0, max(0, len(tokens) - window))
-        if kind == "changed":
-            # The window still holds what the unchanged question asked for: that is what makes it hard.
+        if kind in ("question", "passage"):
+            # The window still holds what was asked for before the change: that is what makes it hard.
             spans = [
                 s for c in find_answers(passage, question.answers) if (s := tokens.covering(*c)) is not None
             ]
@@ -152,6 +172,13 @@ class GroundedQATask(Task[ReaderModel, ReaderBatch]):
             if not any(answer.lower() in text[start:end].lower() for answer in question.answers)
         ]
         return " ".join(kept) if len(kept) >= 2 else None
+
+    def _substitutes(self) -> Substitutes:
+        kinds = self.config.unanswerable
+        if not kinds.changed_question + kinds.changed_passage + kinds.changed_both:
+            return Substitutes({})
+        start = Path(self.config.start_folder)
+        return Substitutes.from_transformer(start_reader(start).transformer, start / "tokenizer.json")
 
     def _question_ids(self, text: str) -> list[int]:
         return self.tokenizer.encode(text).ids[: self.reader_config.max_question_tokens]

@@ -1,10 +1,13 @@
 """Questions that a passage does not answer, made from ones that it does.
 
-A reader that has only seen answerable questions always answers. Four kinds of negative, from easy to hard: a
+A reader that has only seen answerable questions always answers. Five kinds of negative, from easy to hard: a
 passage that a search engine would bring up (`hard_negatives`), the paragraph of the same article that shares
-the rarest words with the question, the question's own paragraph with the answer's surroundings left out, and
-the right paragraph with the question changed so that it no longer fits (a name, a number, a direction or the
-sign replaced), after the kinds of unanswerable question that SQuAD 2.0's authors found people to write.
+the rarest words with the question, the question's own paragraph with the answer's surroundings left out, the
+right paragraph with the question changed so that it no longer fits (a name, a number, a word, a direction or
+the sign replaced), after the kinds of unanswerable question that SQuAD 2.0's authors found people to write
+(Rajpurkar et al. 2018, table 2), and the question as it was with the same change made in the paragraph
+instead. Lest a reader takes whatever reads oddly for a negative, the change can be made in both: then the
+question has its answer again.
 """
 
 from __future__ import annotations
@@ -13,8 +16,10 @@ import math
 import random
 import re
 from collections import Counter
+from typing import NamedTuple
 
 from generator.training.records import GroundedQuestion, QuestionSet
+from generator.training.substitutes import Substitutes
 
 _WORD = re.compile(r"\w+")
 _NUMBER = re.compile(r"\b\d[\d,.]*\b")
@@ -30,6 +35,25 @@ _OPPOSITES = (
 _NEGATED = re.compile(r"\b(is|are|was|were|did|does|do|can|could|has|have|had|will|would|should)\b", re.I)
 
 
+_INTERROGATIVES = frozenset(("who", "whom", "whose", "what", "which", "when", "where", "why", "how"))
+_COMMON = 0.08  # a word in more of the passages than this says little about one of them
+
+
+class Change(NamedTuple):
+    """A term that question and passage share, and what takes its place."""
+
+    term: str
+    other: str
+
+    def made_in(self, text: str) -> str:
+        """`text` with every whole-word occurrence replaced, capitals kept."""
+
+        def replaced(match: re.Match[str]) -> str:
+            return _capitalised_like(match[0], self.other)
+
+        return re.sub(rf"\b{re.escape(self.term)}\b", replaced, text, flags=re.IGNORECASE)
+
+
 def opposites() -> dict[str, str]:
     """Words and what turns a question around, in both directions."""
     pairs = [pair.split() for pair in _OPPOSITES.split(",")]
@@ -39,8 +63,9 @@ def opposites() -> dict[str, str]:
 class UnanswerableMaker:
     """Draws negatives for questions of one `QuestionSet`."""
 
-    def __init__(self, questions: QuestionSet) -> None:
+    def __init__(self, questions: QuestionSet, substitutes: Substitutes | None = None) -> None:
         self.questions = questions
+        self._substitutes = substitutes or Substitutes({})
         self._opposites = opposites()
         self._words: dict[int, frozenset[str]] = {}
         frequency: Counter[str] = Counter()
@@ -69,8 +94,8 @@ class UnanswerableMaker:
 
     def changed_question(self, question: GroundedQuestion, rng: random.Random) -> str | None:
         """The question with a name, number, direction or sign replaced: its passage no longer fits."""
-        changes = [self._other_name, self._other_number, self._opposite, self._negated]
-        weights = [4, 2, 3, 1]
+        changes = [self._other_name, self._other_number, self._other_word, self._opposite, self._negated]
+        weights = [4, 2, 4, 3, 2]
         while changes:
             (change,) = rng.choices(changes, weights)
             changed = change(question, rng)
@@ -79,6 +104,77 @@ class UnanswerableMaker:
             del weights[changes.index(change)]
             changes.remove(change)
         return None
+
+    def shared_change(self, question: GroundedQuestion, rng: random.Random) -> Change | None:
+        """A name, number or word of the question that its passage has too, and one that neither has.
+
+        Made in one of the two, the question has no answer any more; made in both, it has its answer again.
+        The answers themselves are left alone.
+        """
+        passage = self.questions.passages[question.passage]
+        kinds = [self._shared_name, self._shared_number, self._shared_word]
+        for kind in sorted(kinds, key=lambda _: rng.random()):
+            change = kind(question, passage, rng)
+            if change is not None:
+                return change
+        return None
+
+    def _shared_name(self, question: GroundedQuestion, passage: str, rng: random.Random) -> Change | None:
+        names, _ = self._article_names(question.title)
+        return self._shared(_NAME.findall(question.question), names, question, passage, rng)
+
+    def _shared_number(self, question: GroundedQuestion, passage: str, rng: random.Random) -> Change | None:
+        found = [number.rstrip(".,") for number in _NUMBER.findall(question.question)]
+        _, numbers = self._article_names(question.title)
+        others = [n for n in numbers if any(len(n) == len(number) for number in found)]
+        return self._shared(found, others, question, passage, rng)
+
+    def _shared_word(self, question: GroundedQuestion, passage: str, rng: random.Random) -> Change | None:
+        words = self._telling_words(question)
+        rng.shuffle(words)
+        for word in words:
+            others = [*self._substitutes.of(word)]
+            if word in self._opposites:
+                others.append(self._opposites[word])
+            change = self._shared([word], others, question, passage, rng)
+            if change is not None:
+                return change
+        return None
+
+    def _shared(
+        self,
+        terms: list[str],
+        others: list[str],
+        question: GroundedQuestion,
+        passage: str,
+        rng: random.Random,
+    ) -> Change | None:
+        """One of `terms` that the passage has and no answer touches, and one of `others` new to both."""
+        answers = " ".join(question.answers)
+        here = [t for t in terms if _holds(passage, t) and not _holds(answers, t)]
+        if not here:
+            return None
+        term = rng.choice(here)
+        new = [o for o in others if not _holds(passage, o) and not _holds(question.question, o)]
+        return Change(term, rng.choice(new)) if new else None
+
+    def _telling_words(self, question: GroundedQuestion) -> list[str]:
+        """The question's lower-case words that are not in every other passage, in their order."""
+        words = dict.fromkeys(_WORD.findall(question.question.lower()))
+        return [word for word in words if word not in _INTERROGATIVES and self._tells(word)]
+
+    def _tells(self, word: str) -> bool:
+        return self._idf.get(word, 0.0) > -math.log(_COMMON)
+
+    def _other_word(self, question: GroundedQuestion, rng: random.Random) -> str | None:
+        """A word replaced by one of its kind that the passage lacks; most of the time one that it has."""
+        here = self._words[question.passage]
+        words = [word for word in self._telling_words(question) if self._substitutes.of(word)]
+        if not words:
+            return None
+        (word,) = rng.choices(words, [3 if word in here else 1 for word in words])
+        others = [other for other in self._substitutes.of(word) if other not in here]
+        return Change(word, rng.choice(others)).made_in(question.question) if others else None
 
     def _answers(self, question: GroundedQuestion, passage: int) -> bool:
         text = self.questions.passages[passage].lower()
@@ -132,7 +228,24 @@ class UnanswerableMaker:
         known = self._names.get(title)
         if known is None:
             texts = [self.questions.passages[i] for i in self.questions.passages_by_title.get(title, ())]
-            names = sorted({match[0] for text in texts for match in _NAME.finditer(text)})
+            found = {match[0] for text in texts for match in _NAME.finditer(text)}
+            names = sorted(name for name in found if " " in name or self._tells(name.lower()))
             numbers = sorted({match[0].rstrip(".,") for text in texts for match in _NUMBER.finditer(text)})
             known = self._names[title] = (names, numbers)
         return known
+
+
+def _holds(text: str, term: str) -> bool:
+    """Whether the term stands in the text as a whole word or words, in whatever case."""
+    text, term = text.lower(), term.lower()
+    start = text.find(term)
+    while start >= 0:
+        end = start + len(term)
+        if not (text[start - 1 : start].isalnum() or text[end : end + 1].isalnum()):
+            return True
+        start = text.find(term, start + 1)
+    return False
+
+
+def _capitalised_like(model: str, word: str) -> str:
+    return word[:1].upper() + word[1:] if model[:1].isupper() else word

@@ -9,15 +9,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from generator.reader.start import starting_config
+from generator.reader.start import start_reader, starting_config
 from generator.reader.tokens import ReaderTokenizer, Tokens
+from generator.reader.weights import default_embeddings_folder
 from generator.training.errors import InvalidTrainingData
 from generator.training.examples import Example, collate, cut_window, find_answers, likeliest_occurrence
+from generator.training.grounded_config import GroundedQAConfig, Stage, UnanswerableConfig
+from generator.training.grounded_qa import GroundedQATask
 from generator.training.lexical import Bm25
 from generator.training.plan import mixture, token_budget_batches
 from generator.training.records import GroundedQuestion, QuestionSet, held_out, read_hard_negatives
 from generator.training.scoring import exact_match, normalise_answer, word_f1
-from generator.training.unanswerable import UnanswerableMaker
+from generator.training.substitutes import Substitutes
+from generator.training.unanswerable import Change, UnanswerableMaker
+
+from .conftest import THINGS, facts
 
 GOOD = {"question": "Where?", "answers": ["Rome"], "passage": "It is in Rome.", "title": "t", "source": "s"}
 
@@ -142,6 +148,18 @@ def test_answers_are_found_as_whole_words_first() -> None:
     assert find_answers(text, ["Paris", "then"]) == [(text.index("then"), text.index("then") + 4)]
 
 
+def test_batches_come_in_few_shapes(start_folder: Path) -> None:
+    tokenizer = ReaderTokenizer(start_folder / "tokenizer.json")
+    config = starting_config(start_folder)
+    asked = tokenizer.encode("where ?").ids
+    shapes = set()
+    for length in range(1, 60):
+        ids = (tokenizer.encode("the boat").ids * length)[:length]
+        batch = collate([Example(asked, ids, [], [])], tokenizer, config)
+        shapes.add((batch.token_ids.shape, batch.copyable.shape, batch.targets.shape))
+    assert len(shapes) <= 4
+
+
 @given(
     total=st.integers(1, 80),
     window=st.integers(1, 90),
@@ -174,7 +192,8 @@ def test_a_batch_says_where_answers_stand_and_what_may_be_copied(start_folder: P
     spans = [(5, 5), (12, 12)]
     pair = Example(tokenizer.encode("where ?").ids, passage, [(4, 5)], passage[4:6])
     alone = collate([pair], tokenizer, config)
-    assert [row.nonzero().flatten().tolist() for row in alone.pointer_targets[0]] == [[8], [9], []]
+    assert [row.nonzero().flatten().tolist() for row in alone.pointer_targets[0][:3]] == [[8], [9], []]
+    assert not alone.target_mask[0, 3:].any()
     rows = [
         Example(tokenizer.encode("where is the boat ?").ids, passage, spans, [place]),
         Example(tokenizer.encode("where ?").ids, passage[:7], [], []),
@@ -183,10 +202,11 @@ def test_a_batch_says_where_answers_stand_and_what_may_be_copied(start_folder: P
     prefix_ids = batch.token_ids[:, : batch.copyable.shape[1]]
     assert prefix_ids[0][batch.starts[0]].tolist() == [place, place]
     assert batch.starts[1].nonzero().flatten().tolist() == [0]  # [CLS]: no answer here
-    assert batch.targets[0].tolist() == [place, tokenizer.sep_id]
+    assert batch.targets[0][batch.target_mask[0]].tolist() == [place, tokenizer.sep_id]
     assert batch.targets[1][batch.target_mask[1]].tolist() == [tokenizer.sep_id]
-    assert batch.token_ids[0, batch.answer_index[0]].tolist() == [tokenizer.mask_id, place]
-    assert batch.positions[0, batch.answer_index[0]].tolist() == [
+    read = batch.answer_index[0][batch.target_mask[0]]
+    assert batch.token_ids[0, read].tolist() == [tokenizer.mask_id, place]
+    assert batch.positions[0, read].tolist() == [
         config.max_prefix_tokens,
         config.max_prefix_tokens + 1,
     ]
@@ -214,7 +234,14 @@ def article() -> QuestionSet:
     for text in texts:
         questions.intern(text, "Town")
     questions.intern("A tower elsewhere.", "Other")
+    add_crowd(questions)
     return questions
+
+
+def add_crowd(questions: QuestionSet) -> None:
+    """Passages that make the words of all others rare."""
+    for number in range(400):
+        questions.intern(f"Nothing of note, {number}.", "Crowd")
 
 
 def asked(question: str, answer: str, **extra: Any) -> GroundedQuestion:
@@ -257,6 +284,116 @@ def test_a_changed_question_differs_in_a_name_a_number_a_direction_or_the_sign(
 
 def test_a_question_that_nothing_can_be_changed_in_stays_unused(article: QuestionSet) -> None:
     assert UnanswerableMaker(article).changed_question(asked("Why?", "x"), random.Random(0)) is None
+
+
+def test_a_changed_word_is_one_of_its_kind_that_the_passage_lacks(article: QuestionSet) -> None:
+    maker = UnanswerableMaker(article, Substitutes({"bridge": ("tower", "tunnel", "ferry")}))
+    question = GroundedQuestion("s", "Town", "Who has the bridge?", ("Otto Lang",), 1)
+    found = {maker.changed_question(question, random.Random(seed)) for seed in range(60)}
+    assert "Who has the tunnel?" in found
+    assert "Who has the ferry?" in found
+    with_tower = GroundedQuestion("s", "Town", "Who has the garden?", ("Anna",), 2)
+    maker = UnanswerableMaker(article, Substitutes({"garden": ("tower",)}))
+    assert "Who has the tower?" not in {
+        maker.changed_question(with_tower, random.Random(seed)) for seed in range(60)
+    }
+
+
+def test_a_shared_change_takes_a_term_of_both_and_one_of_neither(article: QuestionSet) -> None:
+    maker = UnanswerableMaker(
+        article, Substitutes({"tower": ("garden", "bell", "bridge"), "sold": ("bought",)})
+    )
+    question = asked("Who got the tower that was sold in 1950?", "Karl Meyer")
+    found = {maker.shared_change(question, random.Random(seed)) for seed in range(80)}
+    assert None not in found
+    passage = article.passages[0]
+    for change in found:
+        assert change is not None
+        assert change.term.lower() in question.question.lower()
+        assert change.term.lower() in passage.lower()
+        assert change.other.lower() not in (question.question + passage).lower()
+        assert "Karl Meyer" in change.made_in(passage)
+    assert {change.term for change in found if change} == {"tower", "sold", "1950"}
+    assert {change.other for change in found if change and change.term == "1950"} == {"1877", "1930"}
+
+
+def test_a_shared_change_leaves_the_answer_alone(article: QuestionSet) -> None:
+    maker = UnanswerableMaker(article, Substitutes({"tower": ("bell",)}))
+    assert maker.shared_change(asked("What is the tower?", "The tower"), random.Random(0)) is None
+
+
+def test_a_change_replaces_whole_words_and_keeps_capitals() -> None:
+    change = Change("tower", "bell")
+    assert change.made_in("Tower by tower; the towers stay.") == "Bell by bell; the towers stay."
+
+
+def test_a_change_in_one_side_has_no_answer_and_in_both_has_it_again(
+    tmp_path: Path, start_folder: Path
+) -> None:
+    records = [record | {"source": "facts"} for record in facts(1, 60)]
+    (tmp_path / "facts.jsonl").write_text("\n".join(json.dumps(record) for record in records))
+
+    def task(**kinds: float) -> GroundedQATask:
+        shares = {"similar_passage": 0.0, "searched_passage": 0.0, "left_out": 0.0, "changed_question": 0.0}
+        config = GroundedQAConfig(
+            start_folder=str(start_folder),
+            data_folder=str(tmp_path),
+            questions=("facts.jsonl",),
+            stages=(Stage(questions=40, windows=(48, 48)),),
+            weights={"facts": 1.0},
+            validation_share=0.0,
+            unanswerable=UnanswerableConfig(**(shares | kinds)),
+        )
+        made = GroundedQATask(config, seed=1)
+        add_crowd(made.questions)
+        made.unanswerable = UnanswerableMaker(
+            made.questions, Substitutes(dict.fromkeys(THINGS, ("bell", "lamp", "map")))
+        )
+        return made
+
+    def examples(made: GroundedQATask) -> list[tuple[str, Example]]:
+        draws = [draw for step in made._steps for batch in step for draw in batch]
+        return [(draw.question.question, made.example(draw)) for draw in draws]
+
+    one_side = task(share=1.0, changed_passage=1.0)
+    changed = [(asked, example) for asked, example in examples(one_side) if not example.spans]
+    assert len(changed) > 20
+    for asked, example in changed:
+        thing = asked.removeprefix("Where is the ").removesuffix("?")
+        assert thing in one_side.tokenizer.decode(example.question_ids)
+        assert thing not in one_side.tokenizer.decode(example.passage_ids).split()
+
+    both = task(share=0.0, changed_both=1.0)
+    different = 0
+    for asked, example in examples(both):
+        question = both.tokenizer.decode(example.question_ids)
+        thing = question.split("the ")[1].split()[0].rstrip("?")
+        place = both.tokenizer.decode(example.answer_ids)
+        assert example.spans
+        assert f"the {thing} is in the {place}" in both.tokenizer.decode(example.passage_ids)
+        different += thing not in asked
+    assert different > 10
+
+
+# Substitutes
+
+
+def test_substitutes_are_of_the_same_kind_and_form_and_no_synonyms() -> None:
+    """The installed all-MiniLM-L6-v2 knows that summer is like winter, and that an army is military."""
+    folder = default_embeddings_folder()
+    words = Substitutes.from_transformer(start_reader(folder).transformer, folder / "tokenizer.json")
+    assert "summer" in words.of("winter")
+    assert {"smallest", "tallest"} <= set(words.of("largest"))
+    assert not {"biggest", "large", "larger"} & set(words.of("largest"))
+    assert "decreased" in words.of("increased")
+    assert not {"increase", "increasing"} & set(words.of("increased"))
+    assert words.of("a") == ()
+
+
+def test_a_vocabulary_without_words_has_no_substitutes(tmp_path: Path, start_folder: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"model": {"vocab": {"[CLS]": 0, "[SEP]": 1}}}))
+    words = Substitutes.from_transformer(start_reader(start_folder).transformer, tmp_path / "tokenizer.json")
+    assert words.of("winter") == ()
 
 
 # Scores and search

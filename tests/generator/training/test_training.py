@@ -15,12 +15,14 @@ import torch
 from torch import nn
 
 from generator.reader.reader import Reader
+from generator.reader.weights import load_reader
 from generator.training import TrainingProgress, train_from_file
 from generator.training.__main__ import main
 from generator.training.checkpoint import load_checkpoint
-from generator.training.config import OptimizerConfig, RunConfig, TrainingConfig
+from generator.training.config import OptimizerConfig, RunConfig, TrainingConfig, load_config
 from generator.training.errors import InvalidCheckpoint, TrainingDiverged
 from generator.training.export import export_reader
+from generator.training.run import build_task
 from generator.training.task import StepBatches, Task
 from generator.training.trainer import LAST, METRICS, Trainer, fingerprint
 
@@ -67,6 +69,38 @@ def test_a_tiny_reader_learns_a_handful_of_questions_and_answers_them(
     for record in (json.loads(line) for line in (tmp_path / "facts.jsonl").read_text().splitlines()):
         answer = reader.answer(record["question"], [("only", record["passage"])], threshold=0.0)
         assert answer.text == f"{record['answers'][0]} [1]"
+
+
+def test_a_run_can_go_on_from_an_exported_reader(
+    write_config: WriteConfig, tmp_path: Path, start_folder: Path
+) -> None:
+    path = write_config(task=SHORT, run="log_steps = 1\nvalidate_steps = 0")
+    train_from_file(path)
+    export_reader(
+        tmp_path / "run" / LAST,
+        tmp_path / "reader",
+        recipe=path,
+        start_folder=start_folder,
+        storage="float32",
+    )
+    overrides = [f"run.folder={tmp_path / 'on'}", f"task.reader_folder={tmp_path / 'reader'}"]
+    model = build_task(load_config(path, overrides=overrides)).build_model()
+    trained = load_reader(tmp_path / "reader", start_folder)[0].state_dict()
+    assert all(torch.equal(tensor, trained[name]) for name, tensor in model.state_dict().items())
+    assert not model.transformer.embed_tokens.weight.requires_grad
+    assert model.span_head.weight.requires_grad
+    train_from_file(path, overrides=overrides)
+    assert losses(tmp_path / "on")[1] != losses(tmp_path / "run")[1]
+    export_reader(
+        tmp_path / "on" / LAST,
+        tmp_path / "second",
+        recipe=path,
+        start_folder=start_folder,
+        after=tmp_path / "reader",
+    )
+    training = load_reader(tmp_path / "second", start_folder)[1].training
+    assert training["questions"] == 120
+    assert training["after"]["questions"] == 60
 
 
 def test_a_run_killed_and_resumed_takes_the_same_steps(write_config: WriteConfig, tmp_path: Path) -> None:
