@@ -25,6 +25,11 @@ class Lazy(Generic[T]):
             self._fulfil(future)
         return future.result()
 
+    @property
+    def is_begun(self) -> bool:
+        """Whether anybody has asked for the value."""
+        return self._future is not None
+
     def start(self) -> None:
         """Begin to compute in the background, unless that was done before."""
         future, begun_here = self._begin()

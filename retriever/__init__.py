@@ -16,22 +16,29 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from retriever.batching import BatchPrefetcher
     from retriever.cache import CacheStats, RetrievalCache
+    from retriever.cross_encoder import CrossEncoderReranker
     from retriever.errors import RetrieverError
+    from retriever.late_interaction import LateInteractionReranker
     from retriever.lookahead import LookaheadRetriever
     from retriever.lookahead_sources import HeadingFollowUps, LookaheadSource, QueuedQueries
+    from retriever.reranking import Reranker
     from retriever.retriever import Retriever
     from retriever.settings import RetrievalSettings
-    from retriever.types import Hit, SearchResult
+    from retriever.types import Hit, PassagePart, SearchResult
 
 # Where each name is defined; imported when first asked for, so that importing the package costs nothing.
 _HOMES = {
     "BatchPrefetcher": "batching",
     "CacheStats": "cache",
+    "CrossEncoderReranker": "cross_encoder",
     "HeadingFollowUps": "lookahead_sources",
     "Hit": "types",
+    "LateInteractionReranker": "late_interaction",
     "LookaheadRetriever": "lookahead",
     "LookaheadSource": "lookahead_sources",
+    "PassagePart": "types",
     "QueuedQueries": "lookahead_sources",
+    "Reranker": "reranking",
     "RetrievalCache": "cache",
     "RetrievalSettings": "settings",
     "Retriever": "retriever",
@@ -42,11 +49,15 @@ _HOMES = {
 __all__ = [
     "BatchPrefetcher",
     "CacheStats",
+    "CrossEncoderReranker",
     "HeadingFollowUps",
     "Hit",
+    "LateInteractionReranker",
     "LookaheadRetriever",
     "LookaheadSource",
+    "PassagePart",
     "QueuedQueries",
+    "Reranker",
     "RetrievalCache",
     "RetrievalSettings",
     "Retriever",

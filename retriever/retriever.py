@@ -265,4 +265,3 @@ def _origin(nearby: Nearby) -> dict[str, Any]:
 def _proof(nearby: Nearby) -> dict[str, Any]:
     complete = nearby.bound == -np.inf  # the list holds every chunk; and infinities are not JSON
     return {"bound": None if complete else round(nearby.bound, 6), "lists": len(nearby.texts)}
-
