@@ -7,6 +7,7 @@ import importlib.util
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +54,14 @@ class HashingEmbedder:
     def vector(text: str) -> np.ndarray:
         total = np.full(DIMENSION, 1e-3)
         for word, count in Counter(re.findall(r"\w+", text.lower())).items():
-            seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "big")
-            total += count * np.random.default_rng(seed).standard_normal(DIMENSION)
+            total += count * _direction(word)
         return (total / np.linalg.norm(total)).astype(np.float32)
+
+
+@lru_cache(maxsize=100_000)
+def _direction(word: str) -> np.ndarray:
+    seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "big")
+    return np.random.default_rng(seed).standard_normal(DIMENSION)
 
 
 class InProcessReader:

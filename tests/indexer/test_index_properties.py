@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from harness import operations
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -151,6 +152,13 @@ class Corpus(RuleBasedStateMachine):
                 text = document.text[draft.start : draft.end]
                 chunks.append((text, self.embedder.vector(embedding_text(draft.context, text))))
         return chunks
+
+
+def test_hundreds_of_random_operations_leave_no_ghost_and_hide_nothing(tmp_path: Path):
+    """`make crash` takes a hundred thousand."""
+    account = operations.run(tmp_path, num_operations=300, seed=1, most_at_once=40)
+    assert account.operations == 300
+    assert account.chunks > 50
 
 
 def test_empty_files_have_no_document():

@@ -1,0 +1,163 @@
+"""Ingests a folder and checks where every chunk says it is: in its document's text, and on its page.
+
+    PYTHONPATH=tests/indexer python -m harness.offsets FOLDER... [--files N] [--record]
+
+For every chunk, the document's normalised text at [start:end) must be the chunk's text, and all its boxes
+must be on its page. For PDFs, the words of the chunk are looked for in what pdfium finds inside the chunk's
+boxes; pages that are turned, and those whose text came from OCR, are counted and not looked at.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import random
+import re
+import sys
+import tempfile
+import time
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pypdfium2
+from store_fakes import HashingEmbedder
+
+from harness import figures
+from indexer import catalog_reader
+from indexer.index import Index
+from indexer.parsers import ParseOptions
+from indexer.types import Box, Chunk
+
+LEAST_SHARE = 0.98  # of the words of PDFs that must lie in their boxes
+_SLACK = 1.5  # points: a glyph may reach a little out of its line
+_FEW_CHARACTERS = 40  # on a page that is a scan
+
+
+@dataclass(slots=True)
+class Findings:
+    """What was looked at, and what was wrong."""
+
+    documents: int = 0
+    chunks: int = 0
+    pdf_chunks: int = 0  # with boxes, on pages with a text layer
+    pdf_chunks_not_looked_at: int = 0
+    words: int = 0
+    words_outside: int = 0
+    wrong: list[str] = field(default_factory=list)  # offsets and pages
+    outside: list[str] = field(default_factory=list)  # the chunks with words outside their boxes
+
+    @property
+    def share_inside(self) -> float:
+        """Of the words of PDFs that were looked for."""
+        return 1 - self.words_outside / self.words if self.words else 1.0
+
+
+def check(index: Index) -> Findings:
+    """Look at every chunk of an index whose files are still where they were."""
+    findings = Findings()
+    with index.catalog.read() as connection:
+        rows = connection.execute(
+            "SELECT chunks.id FROM chunks ORDER BY chunks.document, chunks.ordinal"
+        ).fetchall()
+        chunks = catalog_reader.load_chunks(connection, [id_ for (id_,) in rows])
+    for document_id, group in itertools.groupby(chunks, key=lambda chunk: chunk.document_id):
+        of_document = list(group)
+        findings.documents += 1
+        findings.chunks += len(of_document)
+        _check_text(index.document_text(document_id), of_document, findings)
+        if of_document[0].uri.lower().endswith(".pdf"):
+            _check_pdf(Path(of_document[0].uri), of_document, findings)
+    return findings
+
+
+def _check_text(text: str, chunks: Iterable[Chunk], findings: Findings) -> None:
+    for chunk in chunks:
+        if text[chunk.start : chunk.end] != chunk.text:
+            findings.wrong.append(f"{chunk.uri} [{chunk.start}:{chunk.end}) is other text")
+        pages = {box.page for box in chunk.boxes}
+        if pages - {chunk.page}:
+            findings.wrong.append(f"{chunk.uri} page {chunk.page}: boxes on {sorted(pages)}")
+
+
+def _check_pdf(path: Path, chunks: Sequence[Chunk], findings: Findings) -> None:
+    with pypdfium2.PdfDocument(path) as pdf:
+        for page_number, group in itertools.groupby(chunks, key=lambda chunk: chunk.page):
+            if page_number is None or not 1 <= page_number <= len(pdf):
+                findings.wrong.append(f"{path}: there is no page {page_number}")
+                continue
+            page = pdf[page_number - 1]
+            for chunk in group:
+                _check_words(page, chunk, findings)
+
+
+def _check_words(page: pypdfium2.PdfPage, chunk: Chunk, findings: Findings) -> None:
+    textpage = page.get_textpage()
+    if not chunk.boxes or page.get_rotation() or textpage.count_chars() < _FEW_CHARACTERS:
+        findings.pdf_chunks_not_looked_at += 1
+        return
+    findings.pdf_chunks += 1
+    inside = folded("".join(_text_in(page, textpage, box) for box in chunk.boxes))
+    words = [word for word in map(folded, chunk.text.split()) if word]
+    outside = [word for word in words if word not in inside]
+    findings.words += len(words)
+    findings.words_outside += len(outside)
+    if outside:
+        findings.outside.append(f"{chunk.uri} page {chunk.page}: {' '.join(outside[:8])}")
+
+
+def _text_in(page: pypdfium2.PdfPage, textpage: pypdfium2.PdfTextPage, box: Box) -> str:
+    left, _, _, top = page.get_bbox()
+    return textpage.get_text_bounded(
+        left=left + box.x0 - _SLACK,
+        right=left + box.x1 + _SLACK,
+        bottom=top - box.y1 - _SLACK,
+        top=top - box.y0 + _SLACK,
+    )
+
+
+def folded(text: str) -> str:
+    """Letters and digits only, without case or ligatures: words may be broken and put together otherwise."""
+    return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", text)).casefold()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="harness.offsets", description=__doc__.splitlines()[0])
+    parser.add_argument("folders", nargs="+", type=Path)
+    parser.add_argument("--files", type=int, default=None, help="take a sample of this many files")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--no-ocr", action="store_true")
+    parser.add_argument("--record", action="store_true", help="write the figures into docs/reliability.md")
+    arguments = parser.parse_args()
+    paths = sorted(path for folder in arguments.folders for path in folder.rglob("*") if path.is_file())
+    if arguments.files is not None:
+        paths = random.Random(arguments.seed).sample(paths, min(arguments.files, len(paths)))
+    started = time.perf_counter()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Index.open(Path(folder) / "index", embedder=HashingEmbedder()) as index,
+    ):
+        index.ingest(paths, jobs=arguments.jobs, parse_options=ParseOptions(ocr=not arguments.no_ocr))
+        findings = check(index)
+    lines = [
+        f"{findings.chunks:,} chunks of {findings.documents:,} documents: {len(findings.wrong)} with a wrong"
+        " place.",
+        f"{findings.pdf_chunks:,} chunks of PDFs: {findings.share_inside:.2%} of {findings.words:,} words lie"
+        f" inside their chunk's boxes; {findings.pdf_chunks_not_looked_at:,} more are on turned pages or"
+        " scans, or have no boxes.",
+        f"{time.perf_counter() - started:,.0f} s.",
+    ]
+    print(*lines, sep="\n")
+    print(*findings.outside[:50], *findings.wrong, sep="\n", file=sys.stderr)
+    summary = {"chunks": findings.chunks, "wrong": len(findings.wrong), "share": findings.share_inside}
+    print(json.dumps({"harness": "offsets", **summary}))
+    if arguments.record:
+        figures.record("offsets", lines)
+    return 1 if findings.wrong or findings.share_inside < LEAST_SHARE else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
