@@ -43,18 +43,23 @@ class EvictionLedger(Generic[K]):
     def __iter__(self) -> Iterator[K]:
         return iter(self._accounts)
 
-    def admit(self, key: K, *, size: int, cost: float) -> list[K] | None:
+    def admit(self, key: K, *, size: int, cost: float, uses: int = 1) -> list[K] | None:
         """Enters or re-enters a key; the keys that have to go for it, or None if it cannot fit at all."""
         if size > self.max_bytes:
             return None
         self.discard(key)
-        self._accounts[key] = _Account(size, cost, 1, 0.0)
+        self._accounts[key] = _Account(size, cost, uses, 0.0)
         self.total_bytes += size
         self._rate(key)
         evicted = []
         while self.total_bytes > self.max_bytes:
             evicted.append(self._pop(spare=key))
         return evicted
+
+    def cost_and_uses(self, key: K) -> tuple[float, int]:
+        """The seconds that a hit saves, and how often there was one."""
+        account = self._accounts[key]
+        return account.cost, account.uses
 
     def touch(self, key: K) -> None:
         """Counts a use."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 
+from retriever.cache_vectors import QueryVectors
 from retriever.certificate import bound_outside, single_bounds
 from retriever.corpus import CorpusView, Version
 
@@ -17,18 +18,22 @@ _ROUNDING = 1e-4
 
 
 class ListEntry(NamedTuple):
-    """A query and every chunk whose similarity to it is above `radius`, as far as they still exist."""
+    """A query and every chunk whose similarity to it is above `radius`, as far as they still exist.
+
+    Where the search did not compare all vectors, one may be missing: such a list proves nothing.
+    """
 
     text: str
     vector: np.ndarray  # (dimension,) float32
     chunks: np.ndarray  # (m,) int64 chunk numbers, in no particular order
     radius: float  # -inf if every chunk is on the list
     top_scores: np.ndarray  # (up to NUM_TOP_SCORES,) float32: the best similarities when the list was made
+    is_exact: bool = True  # whether the search compared all vectors
 
     @property
     def size(self) -> int:
-        """Bytes, about; the vector is in the table's matrix as well."""
-        return 2 * self.vector.nbytes + self.chunks.nbytes + self.top_scores.nbytes + 2 * len(self.text) + 400
+        """Bytes, about; the vector is in the table's matrices as well."""
+        return 3 * self.vector.nbytes + self.chunks.nbytes + self.top_scores.nbytes + 2 * len(self.text) + 400
 
 
 class Nearby(NamedTuple):
@@ -37,22 +42,29 @@ class Nearby(NamedTuple):
     text: str  # of the nearest of them
     similarity: float  # of the nearest to the new query
     chunks: np.ndarray  # (m,) int64: what is on any of their lists
-    bound: float  # no chunk on none of the lists is more similar to the new query; inf if nothing is known
+    bound: float  # no chunk on none of the lists is more similar to the new query; inf if nothing is proven
     texts: tuple[str, ...]  # of all of them
+    # A chunk on none of the lists has at most the similarity `explained` + `rest` * (its cosine with the part
+    # of the new query that the past ones do not explain).
+    explained: float = 0.0
+    rest: float = 1.0
+
+    def alignment(self, similarity: float) -> float:
+        """That cosine, for a chunk of this similarity; above 1 no chunk has it. See cache_calibration.py."""
+        return (similarity - self.explained) / self.rest
 
 
 class ListTable:
-    """The lists of all queries that were asked under the same filters of the same embedder.
+    """The lists of all queries that were asked under the same filters of the same embedder."""
 
-    Only queries are compared on lookup: one product of a (n, dimension) matrix with a vector.
-    """
-
-    def __init__(self, version: Version) -> None:
+    def __init__(self, version: Version, *, vectors: QueryVectors | None = None) -> None:
         self.version = version  # the state of the corpus that the lists are right for
         self._entries: list[ListEntry] = []
         self._slots: dict[str, int] = {}  # by text
-        self._vectors = np.zeros((0, 0), np.float32)  # (capacity, dimension), the first len(self) are in use
+        self._complete: set[str] = set()  # texts of those whose list holds every chunk
+        self._vectors = vectors if vectors is not None else QueryVectors()
         self._radii = np.zeros(0)  # (capacity,)
+        self._exact = np.zeros(0, bool)  # (capacity,)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -60,29 +72,43 @@ class ListTable:
     def __iter__(self) -> Iterator[ListEntry]:
         return iter(self._entries)
 
+    @property
+    def dimension(self) -> int | None:
+        """The length of the vectors; None while there are none."""
+        return len(self._entries[0].vector) if self._entries else None
+
     def put(self, entry: ListEntry) -> None:
         """Adds an entry, in place of an earlier one for the same text."""
         slot = self._slots.get(entry.text)
         if slot is None:
             slot = len(self._entries)
-            self._reserve(slot + 1, len(entry.vector))
             self._entries.append(entry)
             self._slots[entry.text] = slot
-        self._entries[slot] = entry
-        self._vectors[slot] = entry.vector
-        self._radii[slot] = entry.radius
+            self._vectors.append(entry.vector)
+            if slot >= len(self._radii):
+                self._radii = np.concatenate([self._radii, np.zeros(max(slot, 16))])
+                self._exact = np.concatenate([self._exact, np.zeros(max(slot, 16), bool)])
+        else:
+            self._entries[slot] = entry
+            self._vectors.replace(slot, entry.vector)
+        self._radii[slot], self._exact[slot] = entry.radius, entry.is_exact
+        if entry.radius == -np.inf and entry.is_exact:
+            self._complete.add(entry.text)
+        else:
+            self._complete.discard(entry.text)
 
     def remove(self, text: str) -> None:
         """Drops an entry, if it is there."""
         slot = self._slots.pop(text, None)
         if slot is None:
             return
+        self._complete.discard(text)
+        self._vectors.remove(slot)
         last = self._entries.pop()
         if last.text != text:  # the last one moves into the gap
             self._entries[slot] = last
             self._slots[last.text] = slot
-            self._vectors[slot] = self._vectors[len(self._entries)]
-            self._radii[slot] = last.radius
+            self._radii[slot], self._exact[slot] = last.radius, last.is_exact
 
     def best_certificate(self, query: np.ndarray, *, k: int, max_lists: int) -> Nearby | None:
         """The up to `max_lists` entries that together prove the most about a query.
@@ -92,39 +118,55 @@ class ListTable:
         """
         if not self._entries:
             return None
-        similarities, radii = self._similarities(query), self._radii[: len(self)]
-        alone = single_bounds(similarities, radii)
-        slots = (
-            np.argpartition(alone, max_lists - 1)[:max_lists]
-            if max_lists < len(alone)
-            else np.arange(len(alone))
-        )
-        complete = slots[np.isneginf(radii[slots])]
-        if len(complete):  # a list of all chunks needs no other
-            return self._nearby(complete[:1], similarities, -np.inf)
-        slots = slots[alone[slots] < 1]
+        if self._complete:  # a list of all chunks needs no other
+            return self._complete_list(query)
+        slots, similarities = self._vectors.near(query)
+        slots, similarities = slots[self._exact[slots]], similarities[self._exact[slots]]
+        alone = single_bounds(similarities, self._radii[slots])
+        if max_lists < len(alone):
+            best = np.argpartition(alone, max_lists - 1)[:max_lists]
+            slots, similarities, alone = slots[best], similarities[best], alone[best]
+        slots, similarities = slots[alone < 1], similarities[alone < 1]
         if not len(slots):
             return None
-        bound, weights = bound_outside(query, self._vectors[slots], radii[slots])
-        slots = slots[weights > 0]
+        bound, weights = bound_outside(query, self._vectors.rows[slots], self._radii[slots])
+        slots, similarities = slots[weights > 0], similarities[weights > 0]
         if not len(slots):
             return None
-        top = self._entries[slots[np.argmax(similarities[slots])]].top_scores
+        top = self._entries[slots[np.argmax(similarities)]].top_scores
         if bound >= top[min(k, len(top)) - 1]:
             return None
         return self._nearby(slots, similarities, bound)
 
-    def nearest(self, query: np.ndarray) -> Nearby | None:
-        """The entry whose query is the most similar."""
+    def similar(
+        self, query: np.ndarray, *, threshold: float, accept: Callable[[str], bool], max_lists: int
+    ) -> Nearby | None:
+        """The up to `max_lists` nearest entries of at least a similarity whose texts are acceptable.
+
+        Nothing is proven of what is on none of their lists: the bound is infinite.
+        """
         if not self._entries:
             return None
-        similarities = self._similarities(query)
-        return self._nearby(np.argmax(similarities)[None], similarities, np.inf)
+        slots, similarities = self._vectors.near(query)
+        slots, similarities = slots[similarities >= threshold], similarities[similarities >= threshold]
+        order = np.argsort(-similarities, kind="stable")[:max_lists]
+        kept = [i for i in order.tolist() if accept(self._entries[slots[i]].text)]
+        if not kept:
+            return None
+        slots, similarities = slots[kept], similarities[kept]
+        nearby = self._nearby(slots, similarities, np.inf)
+        if np.isneginf(self._radii[slots]).any():  # one of the lists holds every chunk
+            return nearby._replace(explained=-np.inf)
+        bound, weights = bound_outside(query, self._vectors.rows[slots], self._radii[slots])
+        rest = float(np.linalg.norm(query - weights @ self._vectors.rows[slots]))
+        return nearby._replace(explained=bound - rest, rest=max(rest, 1e-6))
 
     def clear(self) -> None:
         """Drops all entries."""
         self._entries.clear()
         self._slots.clear()
+        self._complete.clear()
+        self._vectors.clear()
 
     def follow(self, view: CorpusView, allowed: np.ndarray | None) -> list[ListEntry] | None:
         """Brings the lists to the state of a view. The entries that grew; None if all had to be dropped.
@@ -146,7 +188,7 @@ class ListTable:
 
     def _insert(self, numbers: np.ndarray, vectors: np.ndarray) -> list[ListEntry]:
         changed = []
-        similarities = vectors @ self._vectors[: len(self)].T
+        similarities = vectors @ self._vectors.rows.T
         inside = similarities > self._radii[: len(self)] - _ROUNDING  # (chunks, entries)
         for slot in np.flatnonzero(inside.any(axis=0)):
             entry = self._entries[slot]
@@ -155,23 +197,21 @@ class ListTable:
             changed.append(entry)
         return changed
 
+    def _complete_list(self, query: np.ndarray) -> Nearby:
+        slots, similarities = self._vectors.near(query)
+        complete = np.isneginf(self._radii[slots]) & self._exact[slots]
+        if not complete.any():  # none of those that are near
+            slots = np.array([self._slots[next(iter(self._complete))]])
+            similarities = self._vectors.rows[slots] @ query
+            complete = np.array([True])
+        nearest = np.flatnonzero(complete)[np.argmax(similarities[complete])]
+        return self._nearby(slots[nearest, None], similarities[nearest, None], -np.inf)
+
     def _nearby(self, slots: np.ndarray, similarities: np.ndarray, bound: float) -> Nearby:
-        slots = slots[np.argsort(-similarities[slots], kind="stable")]
-        entries = [self._entries[slot] for slot in slots]
+        order = np.argsort(-similarities, kind="stable")
+        entries = [self._entries[slot] for slot in slots[order]]
         chunks = entries[0].chunks
         if len(entries) > 1:
             chunks = np.unique(np.concatenate([entry.chunks for entry in entries]))
         texts = tuple(entry.text for entry in entries)
-        return Nearby(texts[0], float(similarities[slots[0]]), chunks, bound, texts)
-
-    def _similarities(self, query: np.ndarray) -> np.ndarray:
-        return self._vectors[: len(self)] @ query
-
-    def _reserve(self, count: int, dimension: int) -> None:
-        if count > len(self._radii):
-            used = count - 1
-            vectors = np.zeros((max(2 * used, 16), dimension), np.float32)
-            radii = np.zeros(len(vectors))
-            if used:
-                vectors[:used], radii[:used] = self._vectors[:used], self._radii[:used]
-            self._vectors, self._radii = vectors, radii
+        return Nearby(texts[0], float(similarities[order[0]]), chunks, bound, texts)

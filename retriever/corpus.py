@@ -19,6 +19,11 @@ class Version(Protocol):
         """Rises with every state of one corpus."""
         ...
 
+    @property
+    def token(self) -> str:
+        """Differs from that of any other corpus's state with this generation."""
+        ...
+
 
 class TextHits(Protocol):
     """What BM25 found for one query; the real one is indexer.lexical.LexicalHits."""
@@ -37,6 +42,11 @@ class CorpusView(Protocol):
     @property
     def version(self) -> Version:
         """Which state this is."""
+        ...
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether `nearest` compares all vectors; if not, one of the nearest may be missed."""
         ...
 
     def matching(self, filters: Filters | None) -> np.ndarray | None:

@@ -35,6 +35,18 @@ class InvalidK(RetrieverError):
     code = "invalid-k"
 
 
+class CacheFileCorrupt(RetrieverError):
+    """A saved cache is not what was written; it is left aside."""
+
+    code = "cache-file-corrupt"
+
+
+class InvalidQueryVector(RetrieverError):
+    """The embedder has made a query's vector that is not one: wrong length, zero, NaN."""
+
+    code = "invalid-query-vector"
+
+
 class InvalidRetrievalSettings(RetrieverError):
     """A setting has a value outside its range."""
 

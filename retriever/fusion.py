@@ -75,6 +75,31 @@ def _num_certain(settings: RetrievalSettings, given: FusionInput, scores: np.nda
             return len(lexical.chunks) if lexical.bound > 0 else np.inf
 
 
+def needed_similarity(settings: RetrievalSettings, given: FusionInput, score: float) -> float:
+    """The similarity that a chunk outside the candidates needs for a fused score; infinite if none is
+    enough."""
+    match settings.ranking:
+        case "pool":
+            by_lexical = _shares(
+                np.array([given.lexical.bound]), given.lexical.scores[: settings.depth], settings
+            )
+            weight = settings.dense_weight
+            by_dense = (score - (1 - weight) * by_lexical[0]) / weight if weight else np.inf
+            if by_dense >= 1:
+                return np.inf
+            if by_dense <= 0:
+                return -np.inf
+            z = settings.dense_midpoint + settings.dense_scale * np.log(by_dense / (1 - by_dense))
+            at_0, at_1 = given.background.standardise(given.query, np.array([0, 1]))
+            return float((z - at_0) / (at_1 - at_0))
+        case "rrf":  # whatever gets on the list
+            return float(given.dense.scores[-1]) if len(given.dense.scores) else -np.inf
+        case "dense":
+            return score
+        case "lexical":
+            return np.inf
+
+
 def _pool(
     settings: RetrievalSettings, given: FusionInput, dense: np.ndarray, lexical: np.ndarray
 ) -> np.ndarray:

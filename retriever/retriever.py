@@ -6,14 +6,18 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from types import EllipsisType, MappingProxyType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 
 from indexer.types import Filters
+from retriever.approximate import Suggestion, explanation, suggest
 from retriever.background import SAMPLE_SIZE, Background
 from retriever.cache import ExactKey, ListKey, RetrievalCache, Space, VectorKey
+from retriever.cache_audit import BackgroundAudits
+from retriever.cache_file import load, save
 from retriever.cache_lists import Nearby
 from retriever.corpus import Corpus, CorpusView, Version
 from retriever.disfluency import repair_disfluencies
@@ -62,7 +66,8 @@ class _Run(NamedTuple):
 class Retriever:
     """Searches an index by meaning and by words. Safe to share between threads.
 
-    Without a `cache` argument it makes itself a RetrievalCache; None goes without. With a `reranker` the best
+    Without a `cache` argument it makes itself a RetrievalCache; None goes without. The cache is filled from
+    `cache_file` if there is one, and saved there by `close`. With a `reranker` the best
     `settings.rerank_depth` chunks are put in its order.
     """
 
@@ -73,6 +78,7 @@ class Retriever:
         *,
         settings: RetrievalSettings | None = None,
         cache: RetrievalCache | EllipsisType | None = ...,
+        cache_file: Path | None = None,
         reranker: Reranker | None = None,
     ) -> None:
         self.index = index
@@ -84,6 +90,26 @@ class Retriever:
         self.cache = RetrievalCache() if isinstance(cache, EllipsisType) else cache
         self._background: tuple[Version, Background] | None = None
         self._background_lock = threading.Lock()
+        self._audits = BackgroundAudits()
+        self._owes_audit = False  # one could not be made: the next is made on the spot
+        self._cache_file = cache_file
+        if cache_file is not None and self.cache is not None:
+            load(self.cache, cache_file, index, embedder=embedder.fingerprint)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends what runs in the background, and saves the cache if it has a file and has changed.
+
+        Searching afterwards still works; closing twice does nothing.
+        """
+        self._audits.close()
+        if self._cache_file is not None and self.cache is not None:
+            save(self.cache, self._cache_file)
 
     def search(
         self, query: str, *, k: int = 5, filters: Filters | None = None, use_cache: bool = True
@@ -199,9 +225,20 @@ class Retriever:
         """Each question's ranking, from the cheapest source that has it."""
         matches = run.searcher.match(questions)
         answers: dict[int, _Answer] = {}
+        suggestions: dict[int, Suggestion] = {}  # that are not served
         if run.cache is not None:
             for i, (question, match) in enumerate(zip(questions, matches, strict=True)):
-                answer = _from_cache(run, run.cache, question, match)
+                answer = _proven(run, run.cache, question, match)
+                if answer is None:
+                    with run.watch.stage("cache"):
+                        suggestion = suggest(
+                            run.cache, run.view, run.space, self.settings, run.searcher, question, match
+                        )
+                    if suggestion is not None and self._may_serve(run, question, suggestion):
+                        why = _origin(suggestion.nearby) | explanation(run.cache, suggestion)
+                        answer = _Answer(suggestion.ranked, "approximate", why)
+                    elif suggestion is not None:
+                        suggestions[i] = suggestion
                 if answer is not None:
                     answers[i] = answer
         rest = [i for i in range(len(questions)) if i not in answers]
@@ -214,7 +251,34 @@ class Retriever:
                 if run.cache is not None:
                     key = ListKey(run.space, questions[i].text)
                     run.cache.keep_list(run.view, key, questions[i].vector, one.dense, seconds=seconds)
+                    if i in suggestions:
+                        _learn(run.cache, suggestions[i], one.ranked)
         return [answers[i] for i in range(len(questions))]
+
+    def _may_serve(self, run: _Run, question: Question, suggestion: Suggestion) -> bool:
+        """Whether an answer without proof is served; one to be audited only if its audit will be made."""
+        decision = suggestion.decision
+        if not decision.audit:
+            return decision.serve
+        if self._owes_audit:
+            self._owes_audit = False
+            return False  # the true search that it goes through now is the audit
+        space, version = run.space, run.view.version
+        return self._audits.submit(lambda: self._audit(question, space, version, suggestion))
+
+    def _audit(self, question: Question, space: Space, version: Version, suggestion: Suggestion) -> None:
+        """Compares an answer that was served with the true search, unless the corpus has changed since."""
+        self._owes_audit = True
+        with self.index.view() as view:
+            if view.version != version or self.cache is None:
+                return
+            allowed, background = view.matching(space.filters), self._background_of(view)
+            searcher = Searcher(
+                view, self.settings, background, k=suggestion.key.k, allowed=allowed, watch=Stopwatch()
+            )
+            (found,) = searcher.search([question], searcher.match([question]))
+        _learn(self.cache, suggestion, found.ranked)
+        self._owes_audit = False
 
     def _background_of(self, view: CorpusView) -> Background:
         """The yardstick for similarities in this state of the corpus; the last one is kept."""
@@ -236,10 +300,8 @@ class Retriever:
         return SearchResult(hits, tier, MappingProxyType(timings), MappingProxyType(explanation))
 
 
-def _from_cache(
-    run: _Run, cache: RetrievalCache, question: Question, match: TextMatch | None
-) -> _Answer | None:
-    """The ranking that a past query proves, or else, where that is allowed, the one that it suggests."""
+def _proven(run: _Run, cache: RetrievalCache, question: Question, match: TextMatch | None) -> _Answer | None:
+    """The ranking that past queries prove."""
     vector, searcher = question.vector, run.searcher
     with run.watch.stage("cache"):
         nearby = cache.certified(
@@ -250,12 +312,11 @@ def _from_cache(
         ranked = searcher.rank(question, dense, match)
         if searcher.is_proven(ranked):
             return _Answer(ranked, "certified", _origin(nearby) | _proof(nearby))
-    with run.watch.stage("cache"):
-        nearby = cache.approximate(run.view, run.space, question.text, vector)
-        dense = searcher.reread(nearby, vector) if nearby is not None else None
-    if nearby is not None and dense is not None and len(dense.chunks) >= searcher.k:
-        return _Answer(searcher.rank(question, dense, match), "approximate", _origin(nearby))
     return None
+
+
+def _learn(cache: RetrievalCache, suggestion: Suggestion, true: Ranked) -> None:
+    cache.learn(suggestion.key, suggestion.nearby, suggestion.decision, recall=suggestion.recall(true))
 
 
 def _origin(nearby: Nearby) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from indexer.types import Filters
 from retriever import RetrievalCache, RetrievalSettings
 from retriever.cache import ListKey, Space
 from retriever.cache_lists import Nearby
-from retriever.errors import InvalidRetrievalSettings
+from retriever.errors import InvalidQueryVector, InvalidRetrievalSettings
 from retriever.lists import DenseList
 from retriever.reread import reread
 
@@ -36,21 +36,35 @@ def two_queries():
     return FakeEmbedder({"how wide is it": embed("wide"), "how wide was it": tilted(embed("wide"), 0.4)})
 
 
-def test_an_approximate_hit_needs_a_threshold_and_says_what_it_is(two_queries):
-    corpus = spread_corpus()
-    for threshold, tier in ((None, "miss"), (0.999, "miss"), (0.5, "approximate")):
-        cache = RetrievalCache(candidates=8, similarity_threshold=threshold)
-        retriever = make_retriever(corpus, two_queries, cache=cache, settings=DENSE)
+@pytest.mark.parametrize(
+    ("budget", "threshold", "tier"),
+    [(0.0, 0.5, "miss"), (1.0, 0.999, "miss"), (0.01, 0.5, "miss"), (1.0, 0.5, "approximate")],
+)
+def test_an_approximate_hit_needs_a_budget_that_is_earned_and_a_similar_query(
+    two_queries, budget, threshold, tier
+):
+    cache = RetrievalCache(candidates=8, similarity_threshold=threshold, max_false_hit_rate=budget)
+    with make_retriever(spread_corpus(), two_queries, cache=cache, settings=DENSE) as retriever:
+        retriever.search("how wide is it", k=5)
+        assert retriever.search("how wide was it", k=5).tier == tier
+
+
+def test_an_approximate_hit_says_what_it_rests_on(two_queries):
+    cache = RetrievalCache(candidates=8, similarity_threshold=0.5, max_false_hit_rate=1.0)
+    with make_retriever(spread_corpus(), two_queries, cache=cache, settings=DENSE) as retriever:
         retriever.search("how wide is it", k=5)
         result = retriever.search("how wide was it", k=5)
-        assert result.tier == tier
-    assert result.explanation["similar_query"] == "how wide is it"
-    assert 0.5 < result.explanation["similarity"] < 0.999
+    explanation = result.explanation
+    assert explanation["similar_query"] == "how wide is it"
+    assert 0.5 < explanation["similarity"] < 0.999
+    assert 0 < explanation["alignment"] < 1
+    assert 0 < explanation["probability_wrong"] < 1
+    assert (explanation["audited"], explanation["audited_upper_bound"]) == (0, 1.0)
 
 
 def test_an_approximate_hit_scores_the_candidates_with_the_new_query(two_queries):
     corpus = spread_corpus()
-    cache = RetrievalCache(candidates=8, similarity_threshold=0.5)
+    cache = RetrievalCache(candidates=8, similarity_threshold=0.5, max_false_hit_rate=1.0)
     retriever = make_retriever(corpus, two_queries, cache=cache, settings=DENSE)
     retriever.search("how wide is it", k=5)
     result = retriever.search("how wide was it", k=5)
@@ -62,7 +76,7 @@ def test_an_approximate_hit_scores_the_candidates_with_the_new_query(two_queries
 
 
 def test_an_approximate_answer_is_never_kept(two_queries):
-    cache = RetrievalCache(candidates=8, similarity_threshold=0.5)
+    cache = RetrievalCache(candidates=8, similarity_threshold=0.5, max_false_hit_rate=1.0)
     retriever = make_retriever(spread_corpus(), two_queries, cache=cache, settings=DENSE)
     retriever.search("how wide is it")
     before = cache.stats()
@@ -75,14 +89,14 @@ def test_an_approximate_answer_is_never_kept(two_queries):
 def test_queries_that_ask_for_different_things_do_not_share_an_approximate_answer():
     base = embed("version")
     embedder = FakeEmbedder({"what came in 2021": base, "what came in 2022": tilted(base, 0.4)})
-    cache = RetrievalCache(candidates=8, similarity_threshold=0.5)
+    cache = RetrievalCache(candidates=8, similarity_threshold=0.5, max_false_hit_rate=1.0)
     retriever = make_retriever(spread_corpus(), embedder, cache=cache, settings=DENSE)
     retriever.search("what came in 2021")
     assert retriever.search("what came in 2022").tier == "miss"
 
 
 def test_a_list_too_short_for_k_is_no_approximate_hit(two_queries):
-    cache = RetrievalCache(candidates=4, similarity_threshold=0.5)
+    cache = RetrievalCache(candidates=4, similarity_threshold=0.5, max_false_hit_rate=1.0)
     retriever = make_retriever(
         spread_corpus(), two_queries, cache=cache, settings=RetrievalSettings(ranking="dense", depth=2)
     )
@@ -197,8 +211,99 @@ def test_only_what_is_above_the_bound_is_read_as_certain():
 
 @pytest.mark.parametrize(
     "option",
-    [{"candidates": 0}, {"max_bytes": -1}, {"similarity_threshold": 1.5}, {"similarity_threshold": -2}],
+    [
+        {"candidates": 0},
+        {"max_bytes": -1},
+        {"similarity_threshold": 1.5},
+        {"similarity_threshold": -2},
+        {"max_false_hit_rate": -0.1},
+        {"max_false_hit_rate": 1.1},
+        {"min_recall": 0},
+        {"audit_share": 0},
+        {"ttl_s": 0},
+    ],
 )
 def test_options_out_of_range_are_errors(option):
     with pytest.raises(InvalidRetrievalSettings, match=next(iter(option))):
         RetrievalCache(**option)
+
+
+@pytest.mark.parametrize(
+    "vector",
+    [
+        np.full(DIMENSION, np.nan, np.float32),
+        np.zeros(DIMENSION, np.float32),
+        np.full(DIMENSION, np.inf, np.float32),
+        2 * embed("amber"),
+        np.ones((1, DIMENSION), np.float32) / 4,
+        np.zeros(0, np.float32),
+    ],
+)
+def test_what_is_no_unit_vector_is_an_error_and_leaves_no_trace(vector):
+    embedder = FakeEmbedder({"broken": vector})
+    retriever = make_retriever(spread_corpus(), embedder)
+    for _ in range(2):
+        with pytest.raises(InvalidQueryVector):
+            retriever.search("broken")
+    stats = retriever.cache.stats()
+    assert (stats.num_vectors, stats.num_lists, stats.num_results) == (0, 0, 0)
+    assert retriever.search("amber").hits
+
+
+@pytest.mark.parametrize("budget", [0.0, 1.0])
+def test_a_vector_of_another_length_than_those_kept_is_an_error(budget):
+    embedder = FakeEmbedder({"longer": np.ones(64, np.float32) / 8})
+    cache = RetrievalCache(candidates=8, max_false_hit_rate=budget)
+    retriever = make_retriever(spread_corpus(), embedder, cache=cache)
+    retriever.search("amber")
+    with pytest.raises(InvalidQueryVector, match=rf"\(64,\), \({DIMENSION},\) is needed"):
+        retriever.search("longer")
+    assert retriever.search("amber").tier == "exact"
+
+
+@pytest.mark.parametrize("budget", [0.0, 1.0])
+def test_a_filter_that_matches_nothing_has_no_hits_in_any_tier(budget):
+    cache = RetrievalCache(max_false_hit_rate=budget, similarity_threshold=-1)
+    retriever = make_retriever(spread_corpus(), cache=cache)
+    nothing = Filters(document_ids=frozenset({"nowhere"}))
+    for query in ("amber", "amber", "amber basin"):
+        assert retriever.search(query, filters=nothing).hits == ()
+
+
+class Clock:
+    """Shows what it is told."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_entries_are_dropped_when_they_reach_their_age():
+    clock, embedder = Clock(), FakeEmbedder()
+    cache = RetrievalCache(ttl_s=10, clock=clock)
+    retriever = make_retriever(spread_corpus(), embedder, cache=cache)
+    retriever.search("amber")
+    clock.now += 9.9
+    assert retriever.search("amber").tier == "exact"
+    retriever.search("basin")
+    clock.now += 0.2
+    assert retriever.search("amber").tier == "miss"
+    assert retriever.search("basin").tier == "exact"
+    assert embedder.batches == [["amber"], ["basin"], ["amber"]]
+
+
+def test_a_clock_that_goes_backwards_revives_nothing_and_ages_nothing_twice():
+    clock = Clock()
+    cache = RetrievalCache(ttl_s=10, clock=clock)
+    retriever = make_retriever(spread_corpus(), cache=cache)
+    retriever.search("amber")
+    clock.now += 8
+    retriever.search("basin")
+    clock.now -= 500
+    assert retriever.search("amber").tier == "exact"
+    retriever.search("cedar")
+    clock.now += 502.5
+    tiers = [retriever.search(query).tier for query in ("amber", "basin", "cedar")]
+    assert tiers == ["miss", "exact", "exact"]

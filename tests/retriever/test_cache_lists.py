@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from fakes import FakeVersion
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retriever.cache_lists import ListEntry, ListTable
+from retriever.cache_vectors import QueryVectors
 
 
 def table_of(chunks: np.ndarray, queries: np.ndarray, m: int) -> ListTable:
@@ -66,12 +68,20 @@ def test_lists_are_not_read_where_the_proof_is_hopeless():
     assert table.best_certificate(moved, k=hopeless, max_lists=1) is None
 
 
-@settings(max_examples=100, deadline=None)
-@given(st.lists(st.tuples(st.booleans(), st.integers(0, 20)), max_size=60))
-def test_putting_and_removing_keeps_every_other_entry_in_its_place(steps):
+MODES = {
+    "all in full": {},
+    "by shadows": {"full_limit": 0},
+    "by inverted lists": {"full_limit": 0, "shadow_limit": 0},
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 9)), max_size=25))
+def test_putting_and_removing_keeps_every_other_entry_in_its_place(mode, steps):
     rng = np.random.default_rng(0)
-    queries = units(rng, 21, 4)
-    table, model = ListTable(FakeVersion(1, "t")), {}
+    queries = units(rng, 21, 80)
+    table, model = ListTable(FakeVersion(1, "t"), vectors=QueryVectors(**MODES[mode])), {}
     for step, (put, i) in enumerate(steps):
         if put:
             entry = ListEntry(f"q{i}", queries[i], np.array([step]), 0.5, np.ones(1))
@@ -82,6 +92,94 @@ def test_putting_and_removing_keeps_every_other_entry_in_its_place(steps):
             model.pop(f"q{i}", None)
         assert {entry.text for entry in table} == set(model)
         for text in model:
-            nearest = table.nearest(queries[int(text[1:])])
+            query = queries[int(text[1:])]
+            nearest = table.similar(query, threshold=0.99, accept=lambda _: True, max_lists=1)
             assert nearest.text == text
             assert nearest.chunks.tolist() == model[text].chunks.tolist()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_near_queries_are_found_among_thousands(mode):
+    rng = np.random.default_rng(1)
+    centres = units(rng, 300, 96)
+    vectors = QueryVectors(**MODES[mode])
+    past = centres[np.arange(3000) % 300] + 0.4 * units(rng, 3000, 96)
+    past = (past / np.linalg.norm(past, axis=1, keepdims=True)).astype(np.float32)
+    for row in past:
+        vectors.append(row)
+    found = 0
+    for row in past[rng.integers(0, 3000, 100)] + 0.2 * units(rng, 100, 96):
+        query = (row / np.linalg.norm(row)).astype(np.float32)
+        slots, similarities = vectors.near(query)
+        assert similarities == pytest.approx(past[slots] @ query, abs=1e-6)
+        found += int((past @ query).argmax()) in slots
+    assert found >= 95
+
+
+def test_a_shortlist_goes_on_working_while_vectors_come_and_go():
+    rng = np.random.default_rng(2)
+    vectors, model = QueryVectors(full_limit=0, shadow_limit=50), []
+    for step in range(600):
+        if model and rng.random() < 0.4:
+            slot = int(rng.integers(len(model)))
+            vectors.remove(slot)
+            model[slot] = model[-1]
+            model.pop()
+        else:
+            model.append(units(rng, 1, 80)[0])
+            vectors.append(model[-1])
+        if model and step % 20 == 0:
+            slot = int(rng.integers(len(model)))
+            near = vectors.near(model[slot])
+            assert slot in near.slots
+            assert near.similarities[near.slots.tolist().index(slot)] == pytest.approx(1, abs=1e-5)
+
+
+def test_similar_queries_have_to_be_acceptable_and_are_read_together():
+    rng = np.random.default_rng(0)
+    chunks, query = units(rng, 200, 8), units(rng, 1, 8)[0]
+    queries = query + 0.1 * np.arange(1, 5)[:, None] * units(rng, 4, 8)
+    queries = (queries / np.linalg.norm(queries, axis=1, keepdims=True)).astype(np.float32)
+    table = table_of(chunks, queries, 30)
+    seen = []
+
+    def accept(text: str) -> bool:
+        seen.append(text)
+        return text != "past 0"
+
+    nearby = table.similar(query, threshold=0.5, accept=accept, max_lists=3)
+    assert seen == ["past 0", "past 1", "past 2"]
+    assert nearby.texts == ("past 1", "past 2")
+    assert nearby.similarity == pytest.approx(float(queries[1] @ query))
+    assert nearby.bound == np.inf
+    assert table.similar(query, threshold=0.999, accept=accept, max_lists=3) is None
+    assert table.similar(query, threshold=0.5, accept=lambda _: False, max_lists=3) is None
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 10), st.integers(1, 8))
+def test_a_chunk_that_was_missed_is_aligned_with_what_is_not_explained_as_much_as_it_is_said(
+    seed, dimension, count
+):
+    rng = np.random.default_rng(seed)
+    chunks, query = units(rng, 200, dimension), units(rng, 1, dimension)[0]
+    queries = query + 0.6 * units(rng, count, dimension)
+    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+    nearby = table_of(chunks, queries, 20).similar(query, threshold=-1, accept=lambda _: True, max_lists=8)
+    outside = np.setdiff1d(np.arange(200), nearby.chunks)
+    if len(outside):
+        best = float((chunks[outside].astype(np.float64) @ query).max())
+        assert nearby.alignment(best) <= 1 + 1e-2
+
+
+def test_lists_of_a_search_that_did_not_compare_all_vectors_prove_nothing_but_may_suggest():
+    rng = np.random.default_rng(0)
+    chunks, query = units(rng, 200, 8), units(rng, 1, 8)[0]
+    table = table_of(chunks, query[None], 50)
+    (entry,) = table
+    assert table.best_certificate(query, k=1, max_lists=1) is not None
+    table.put(entry._replace(is_exact=False))
+    assert table.best_certificate(query, k=1, max_lists=1) is None
+    assert table.similar(query, threshold=0.9, accept=lambda _: True, max_lists=1).text == "past 0"
+    table.put(entry._replace(radius=-np.inf, is_exact=False))
+    assert table.best_certificate(query, k=1, max_lists=1) is None

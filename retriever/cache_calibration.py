@@ -1,0 +1,232 @@
+"""How likely an answer from past queries is the true one, learnt from those that were compared.
+
+Such an answer is wrong only if a chunk that is on none of the lists read belongs among the best. It would
+have to be similar enough to the part r of the query that the past queries do not explain (certificate.py):
+its cosine with r would have to be at least the *alignment*,
+
+    alignment = (similarity that it needs - what the past queries explain of it) / |r|.
+
+At 1 no chunk can, which is the certificate; the lower it is, the more likely one does. How much more is
+learnt from labels that cost nothing and are exact: whenever a query with such an answer goes through the
+true search all the same, the two are compared.
+
+- Each past query has a threshold of its own. The log-odds of a right answer are  b0 + b1 * alignment + own,
+  with b0 and b1 fitted to all labels (logistic regression, as vCache, Schroeder et al., 2025, fits for every
+  entry by itself) and `own` to those of the query (drawn towards 0, so that a query without labels is judged
+  like all others and nothing has to be explored half a dozen times before it is of use).
+- Answers fall into strata by their log-odds. Served are the safest strata, as many as together keep a 95%
+  upper bound of the share that is wrong, estimated stratum by stratum, within the budget. All other answers
+  go through the true search: that is the exploration.
+- Of the served ones some are audited, by a true search in the background. The audits are labels like the
+  others, and they alone make the rate that is published. Where it threatens the budget, the budget of the
+  strata shrinks; where it is beyond doubt over it, everything learnt is dropped and has to be earned anew.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import OrderedDict, deque
+from typing import NamedTuple
+
+import numpy as np
+
+from retriever.binomial import lower_bound, upper_bound
+
+_WINDOW = 4096  # answers that are remembered; older ones may be of another traffic
+_AUDITS = 4096  # likewise
+_PER_QUERY = 32  # labels that a past query keeps
+_MAX_QUERIES = 16_384  # past queries that keep labels
+_FIT_EVERY = 32  # labels
+# Strata of log-odds: [-3, -2), ... [8, 9). Below and above count as the first and the last.
+_LOWEST, _NUM_STRATA = -3, 12
+# What is thought before there is any label: an alignment of 0.25 is as good as a coin.
+_PRIOR = np.array([-2.0, 8.0])
+_PRIOR_PRECISION = 0.1
+_OWN_VARIANCE = 1.0  # of past queries' own log-odds
+_NORMAL_95 = 1.645  # one-sided
+_MAX_ODDS = 30.0  # log-odds beyond which nothing is told apart
+_MAX_STEP = 2.0  # of a step of Newton's method, which else may leap away
+
+_NO_ANSWER, _UNKNOWN = -2, -1  # in the place of a label, which is 1 for right and 0 for wrong
+
+
+class Decision(NamedTuple):
+    """What becomes of an answer from past queries."""
+
+    number: int  # names the answer when its label comes
+    serve: bool
+    audit: bool  # compare it with the true search although it is served
+    probability_wrong: float  # as far as has been learnt
+    alignment: float
+    threshold: float  # the alignment from which on answers from this past query are served
+
+
+class Audit(NamedTuple):
+    """What the audits of served answers have found: those of late, since the last suspension."""
+
+    num_audited: int
+    num_false_hits: int
+    num_suspensions: int  # how often everything learnt had to be dropped
+
+    @property
+    def false_hit_rate(self) -> float:
+        """The share of the audited answers that were false hits; 0 if there were none."""
+        return self.num_false_hits / self.num_audited if self.num_audited else 0.0
+
+    @property
+    def upper_bound(self) -> float:
+        """Clopper and Pearson's 95% upper bound of the rate."""
+        return upper_bound(self.num_false_hits, self.num_audited)
+
+
+NO_AUDIT = Audit(0, 0, 0)
+
+
+class Calibrator:
+    """Decides for answers of one kind (embedder, settings, k). Not for several threads.
+
+    With a budget of 1 everything is served.
+    """
+
+    def __init__(self, *, max_false_hit_rate: float, audit_share: float, seed: int = 0) -> None:
+        self.max_false_hit_rate = max_false_hit_rate
+        self._audit_share = audit_share
+        self._random = random.Random(seed)
+        self._audits: deque[bool] = deque(maxlen=_AUDITS)  # whether each was a false hit
+        self._num_suspensions = 0
+        self._next = 0  # number of the next answer; answer n is remembered in slot n % _WINDOW
+        self._forget()
+
+    def decide(self, query: str, alignment: float) -> Decision:
+        """What becomes of an answer that leans on a past query, at an alignment."""
+        alignment = float(np.clip(alignment, -1, 1))
+        own = self._own.get(query, 0.0)
+        intercept, slope = self._coefficients.tolist()
+        odds = float(np.clip(intercept + slope * alignment + own, -_MAX_ODDS, _MAX_ODDS))
+        stratum = int(_stratum(odds))
+        number = self._next
+        slot = number % _WINDOW
+        self._alignments[slot], self._owns[slot] = alignment, own
+        self._strata[slot], self._labels[slot] = stratum, _UNKNOWN
+        self._next += 1
+        serve = stratum >= self._gate
+        threshold = (_LOWEST + self._gate - own - intercept) / slope if self._gate > 0 else -1.0
+        return Decision(
+            number=number,
+            serve=serve,
+            audit=serve and self._random.random() < self._audit_share,
+            probability_wrong=1 / (1 + math.exp(odds)),
+            alignment=alignment,
+            threshold=float(min(threshold, 1.0)) if self._gate < _NUM_STRATA else 1.0,
+        )
+
+    def learn(self, query: str, decision: Decision, *, right: bool) -> None:
+        """Takes in the label of an answer: whether the true search's was as good as the same."""
+        if decision.number >= self._first and self._next - decision.number <= _WINDOW:
+            self._labels[decision.number % _WINDOW] = right
+        self._learn_own(query, decision.alignment, right)
+        self._num_labels += 1
+        if self._num_labels % _FIT_EVERY == 0:
+            self._fit()
+        if decision.audit:
+            self._audits.append(not right)
+            false_hits = sum(self._audits)
+            if lower_bound(false_hits, len(self._audits)) > self.max_false_hit_rate:
+                self._audits.clear()
+                self._num_suspensions += 1
+                self._forget()
+        self._set_gate()
+
+    def audit(self) -> Audit:
+        """What the audits have found."""
+        return Audit(len(self._audits), sum(self._audits), self._num_suspensions)
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether any answer would be served."""
+        return self._gate < _NUM_STRATA
+
+    # --- inside
+
+    def _forget(self) -> None:
+        self._first = self._next  # answers from before take no label any more
+        self._alignments = np.zeros(_WINDOW)
+        self._owns = np.zeros(_WINDOW)
+        self._strata = np.zeros(_WINDOW, np.int64)
+        self._labels = np.full(_WINDOW, _NO_ANSWER, np.int8)
+        self._coefficients = _PRIOR
+        self._records: OrderedDict[str, deque[tuple[float, bool]]] = OrderedDict()
+        self._own: dict[str, float] = {}
+        self._num_labels = 0
+        self._set_gate()
+
+    def _learn_own(self, query: str, alignment: float, right: bool) -> None:
+        """A past query's own log-odds: the most likely under its labels and a normal prior."""
+        record = self._records.setdefault(query, deque(maxlen=_PER_QUERY))
+        record.append((alignment, right))
+        self._records.move_to_end(query)
+        if len(self._records) > _MAX_QUERIES:
+            gone, _ = self._records.popitem(last=False)
+            self._own.pop(gone, None)
+        intercept, slope = self._coefficients.tolist()
+        own = 0.0
+        for _ in range(6):  # Newton's steps
+            gradient, curvature = -own / _OWN_VARIANCE, 1 / _OWN_VARIANCE
+            for x, label in record:
+                p = 1 / (1 + math.exp(-max(min(intercept + slope * x + own, _MAX_ODDS), -_MAX_ODDS)))
+                gradient += label - p
+                curvature += p * (1 - p)
+            own += gradient / curvature
+        self._own[query] = own
+
+    def _fit(self) -> None:
+        """The log-odds shared by all past queries: logistic regression with a normal prior."""
+        slots = np.flatnonzero(self._labels > _UNKNOWN)
+        features = np.stack([np.ones(len(slots)), self._alignments[slots]])  # (2, n)
+        labels, own = self._labels[slots], self._owns[slots]
+        fitted = self._coefficients
+        for _ in range(20):
+            p = 1 / (1 + np.exp(-np.clip(fitted @ features + own, -_MAX_ODDS, _MAX_ODDS)))
+            gradient = features @ (labels - p) - _PRIOR_PRECISION * (fitted - _PRIOR)
+            curvature = (features * (p * (1 - p))) @ features.T + _PRIOR_PRECISION * np.eye(2)
+            step = np.linalg.solve(curvature, gradient)
+            fitted = fitted + step * min(1.0, _MAX_STEP / max(float(np.abs(step).max()), 1e-12))
+            if np.abs(step).max() < 1e-3:
+                break
+        if np.isfinite(fitted).all() and fitted[1] > 0:  # more alignment is never a reason for more doubt
+            self._coefficients = fitted
+            self._strata = _stratum(fitted[0] + fitted[1] * self._alignments + self._owns)
+
+    def _set_gate(self) -> None:
+        """The lowest stratum that is served; _NUM_STRATA if none is."""
+        if self.max_false_hit_rate >= 1:
+            self._gate = 0
+            return
+        seen, known, wrong = (
+            np.bincount(self._strata[which], minlength=_NUM_STRATA)
+            for which in (self._labels > _NO_ANSWER, self._labels > _UNKNOWN, self._labels == 0)
+        )
+        # Mean and variance of each stratum's rate under Jeffreys' prior: unknown is as good as a coin.
+        rates = (wrong + 0.5) / (known + 1)
+        variances = rates * (1 - rates) / (known + 2)
+        total, means, spread = (
+            np.cumsum(column[::-1])[::-1] for column in (seen, seen * rates, seen**2 * variances)
+        )  # of each stratum and all safer ones
+        bounds = (means + _NORMAL_95 * np.sqrt(spread)) / np.maximum(total, 1)
+        open_to = np.flatnonzero((bounds <= self._budget()) & (total > 0))
+        self._gate = int(open_to[0]) if len(open_to) else _NUM_STRATA
+
+    def _budget(self) -> float:
+        """What the strata may let pass: less than allowed when the audits have found more than allowed.
+
+        The audits count together with imagined ones, so many that one false hit is expected of twice as many,
+        at half the rate allowed: a single false hit early on is no proof of anything.
+        """
+        allowed = self.max_false_hit_rate
+        rate = (sum(self._audits) + 0.5) / (len(self._audits) + 1 / allowed)
+        return allowed * min(1.0, allowed / rate)
+
+
+def _stratum(odds: float | np.ndarray) -> np.ndarray:
+    return np.clip(np.floor(np.asarray(odds) - _LOWEST), 0, _NUM_STRATA - 1).astype(np.int64)

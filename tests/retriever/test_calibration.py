@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from retriever.binomial import lower_bound, upper_bound
+from retriever.cache_calibration import Audit, Calibrator
+
+
+class Traffic:
+    """Answers from past queries that are right with a probability that rises with their alignment."""
+
+    def __init__(self, *, slope: float = 30.0, midpoint: float = 0.3, seed: int = 0) -> None:
+        self._random = np.random.default_rng(seed)
+        self.slope, self.midpoint = slope, midpoint
+        self.served = self.wrong = 0
+
+    def through(self, calibrator: Calibrator, count: int, *, queries: int = 50) -> None:
+        for _ in range(count):
+            alignment = self._random.uniform(0, 1)
+            right = self._random.random() < 1 / (1 + np.exp(-self.slope * (alignment - self.midpoint)))
+            query = f"past {self._random.integers(queries)}"
+            decision = calibrator.decide(query, alignment)
+            if decision.serve:
+                self.served += 1
+                self.wrong += not right
+            if not decision.serve or decision.audit:
+                calibrator.learn(query, decision, right=bool(right))
+
+
+@pytest.mark.parametrize(
+    ("failures", "trials", "upper", "lower"),
+    [(0, 0, 1, 0), (0, 299, 0.009969, 0), (3, 3, 1, 0.368403), (5, 100, 0.102253, 0.019906), (1, 1, 1, 0.05)],
+)
+def test_the_bounds_are_those_of_clopper_and_pearson(failures, trials, upper, lower):
+    assert upper_bound(failures, trials) == pytest.approx(upper, abs=2e-6)
+    assert lower_bound(failures, trials) == pytest.approx(lower, abs=2e-6)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 40), st.data())
+def test_the_true_rate_is_beyond_a_bound_in_at_most_one_of_twenty_series(trials, data):
+    rate = data.draw(st.floats(0.01, 0.99))
+    counts = np.arange(trials + 1)
+    log_weights = counts * np.log(rate) + (trials - counts) * np.log1p(-rate)
+    log_weights += [
+        np.sum(np.log(np.arange(trials - c + 1, trials + 1)) - np.log(np.arange(1, c + 1))) for c in counts
+    ]
+    weights = np.exp(log_weights)
+    likely = np.flatnonzero(weights > 1e-6)
+    too_low = sum(weights[c] for c in likely if upper_bound(int(c), trials) < rate)
+    too_high = sum(weights[c] for c in likely if lower_bound(int(c), trials) > rate)
+    assert too_low <= 0.05 + 1e-3
+    assert too_high <= 0.05 + 1e-3
+
+
+def test_nothing_is_served_before_it_is_earned():
+    calibrator = Calibrator(max_false_hit_rate=0.01, audit_share=0.05)
+    assert not calibrator.is_serving
+    for _ in range(100):  # a hundred right ones do not yet show that fewer than 1 in 100 are wrong
+        decision = calibrator.decide("past", 1.0)
+        assert not decision.serve
+        calibrator.learn("past", decision, right=True)
+    traffic = Traffic()
+    traffic.through(calibrator, 600)
+    assert calibrator.is_serving
+
+
+@pytest.mark.parametrize("budget", [0.01, 0.05])
+def test_what_is_served_keeps_within_the_budget_and_is_not_little(budget):
+    calibrator, traffic = Calibrator(max_false_hit_rate=budget, audit_share=0.1), Traffic(seed=1)
+    traffic.through(calibrator, 3000)
+    assert traffic.served > 800
+    assert traffic.wrong / traffic.served <= budget
+    audit = calibrator.audit()
+    assert audit.num_audited > 50
+    assert audit.false_hit_rate <= audit.upper_bound
+    assert audit.num_suspensions == 0
+
+
+def test_what_is_unsafe_at_any_alignment_is_never_served():
+    calibrator, traffic = Calibrator(max_false_hit_rate=0.01, audit_share=0.1), Traffic(slope=0.0)
+    traffic.through(calibrator, 1500)
+    assert traffic.served == 0
+
+
+def test_a_budget_of_one_serves_everything():
+    calibrator = Calibrator(max_false_hit_rate=1.0, audit_share=0.1)
+    for _ in range(50):
+        decision = calibrator.decide("past", -1.0)
+        assert decision.serve
+        calibrator.learn("past", decision, right=False)
+
+
+def test_a_past_query_whose_answers_were_wrong_gets_a_higher_threshold_than_the_others():
+    calibrator, traffic = Calibrator(max_false_hit_rate=0.05, audit_share=0.1), Traffic()
+    traffic.through(calibrator, 1500)
+    before = calibrator.decide("treacherous", 0.5)
+    assert before.threshold == pytest.approx(calibrator.decide("never seen", 0.5).threshold)
+    for _ in range(4):
+        calibrator.learn("treacherous", calibrator.decide("treacherous", 0.7), right=False)
+    for _ in range(4):
+        calibrator.learn("reliable", calibrator.decide("reliable", 0.3), right=True)
+    thresholds = [
+        calibrator.decide(name, 0.5).threshold for name in ("reliable", "never seen", "treacherous")
+    ]
+    assert thresholds == sorted(thresholds)
+    assert thresholds[0] < thresholds[2]
+    assert calibrator.decide("treacherous", 0.5).probability_wrong > before.probability_wrong
+
+
+def test_a_tier_whose_answers_turn_wrong_stops_soon_and_can_earn_its_place_again():
+    calibrator, traffic = Calibrator(max_false_hit_rate=0.02, audit_share=0.2), Traffic()
+    traffic.through(calibrator, 1200)
+    assert calibrator.is_serving
+    traffic.midpoint = 2.0  # from now on everything is wrong: another corpus, other people
+    before = traffic.wrong
+    traffic.through(calibrator, 300)
+    assert not calibrator.is_serving
+    assert traffic.wrong - before < 60
+
+
+def test_audits_that_are_beyond_doubt_over_the_budget_suspend_the_tier_until_it_is_earned_anew():
+    calibrator, traffic = Calibrator(max_false_hit_rate=0.02, audit_share=1e-9), Traffic()
+    traffic.through(calibrator, 1000)
+    assert calibrator.is_serving
+    late = calibrator.decide("past 1", 0.95)
+    calibrator.learn("past 1", calibrator.decide("past 1", 0.9)._replace(audit=True), right=False)
+    assert calibrator.audit() == Audit(0, 0, 1)
+    assert not calibrator.is_serving
+    calibrator.learn("past 1", late, right=True)  # it comes too late to be one of the new ones
+    assert (calibrator._labels == 1).sum() == 0
+    traffic.through(calibrator, 1000)
+    assert calibrator.is_serving
+
+
+def test_false_hits_in_the_audits_make_it_stricter_before_they_suspend_it():
+    calibrator, traffic = Calibrator(max_false_hit_rate=0.05, audit_share=0.2), Traffic()
+    traffic.through(calibrator, 2500)
+    threshold = calibrator.decide("any", 0.9).threshold
+    for _ in range(200):
+        decision = calibrator.decide("past 1", 0.6)
+        if decision.audit:
+            calibrator.learn("past 1", decision, right=False)
+            break
+    for _ in range(2000):
+        if calibrator.decide("any", 0.9).threshold > threshold or not calibrator.is_serving:
+            break
+        decision = calibrator.decide("past 2", 0.7)
+        if decision.audit:
+            calibrator.learn("past 2", decision, right=False)
+    assert calibrator.audit().num_suspensions == 0
+    assert calibrator.decide("any", 0.9).threshold > threshold
