@@ -295,6 +295,11 @@ def _globs(glob: str) -> tuple[str, str]:
 # --- vectors
 
 
+def num_chunks(connection: sqlite3.Connection) -> int:
+    """How many chunks there are."""
+    return connection.execute("SELECT count(*) FROM chunks").fetchone()[0]
+
+
 def stored_embeddings(connection: sqlite3.Connection, keys: Iterable[bytes]) -> set[bytes]:
     """Those of the keys that have a vector already."""
     found: set[bytes] = set()

@@ -3,31 +3,43 @@
 `vectors-<generation>.faiss` is an ordinary FAISS file, written under another name, synced and renamed; then
 `vectors.json`, the stamp that says what it holds and for which catalog, is written the same way. So a crash
 leaves the old pair or the new one. A file is never written over: whoever is reading the old one keeps it.
+
+Where there are more chunks than are all compared, the stamp also names the files of an approximate index
+(ivf_files.py), which stay as they are from checkpoint to checkpoint; the FAISS file then holds only the
+chunks that came since. When those have become many, or many of the others have gone, all is made one again.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
 
 import numpy as np
 
-from indexer import catalog_reader
-from indexer.catalog_reader import Version
+from indexer import catalog_reader, ivf_files, stored_files
+from indexer.catalog_reader import NumberedVectors, Version
+from indexer.errors import UnknownChunk
+from indexer.faiss_files import read_flat
+from indexer.faiss_files import write_index as _write_index
+from indexer.flat_vectors import FlatVectors
+from indexer.ivf_files import BaseStamp
+from indexer.ivf_vectors import IvfVectors
 from indexer.storage_errors import os_errors_translated
-from indexer.vectors import VectorIndex, load_faiss
+from indexer.stored_files import FileStamp
+from indexer.vector_settings import VectorSettings
+from indexer.vectors import VectorIndex
 
 STAMP_NAME = "vectors.json"
 _FORMAT = 1
 # Larger files are hashed by `verify` only; reading them twice would be felt at every start.
 HASHED_ON_OPEN_BYTES = 256 << 20
+_MAX_REMOVED_SHARE = 0.2  # of an approximate index, before it is made anew without them
+_SMALL_SHARE = 0.75  # of the chunks that may all be compared, below which they are again
+_DEFAULTS = VectorSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,51 +52,95 @@ class Stamp:
     file: str
     bytes: int
     sha256: str
-    count: int
+    count: int  # of the vectors in that file
     dimension: int
+    base: BaseStamp | None = None  # the approximate index beside it
+
+    @property
+    def total(self) -> int:
+        """How many chunks can be found."""
+        return self.count + (self.base.live if self.base else 0)
 
 
-def save(folder: Path, vectors: VectorIndex) -> Version:
-    """Write a checkpoint and drop the earlier ones. The caller holds the writer's lock."""
-    with os_errors_translated(folder):
-        with vectors.lock.reading():
-            version = vectors.version
-            name = f"vectors-{version.generation}.faiss"
-            digest = hashlib.sha256()
-            _replace(folder / name, lambda file: _write_index(file, vectors.index, digest.update))
-            stamp = Stamp(
-                format=_FORMAT,
-                generation=version.generation,
-                token=version.token,
-                file=name,
-                bytes=(folder / name).stat().st_size,
-                sha256=digest.hexdigest(),
+def save(folder: Path, vectors: VectorIndex, settings: VectorSettings = _DEFAULTS) -> Version:
+    """Write a checkpoint and drop the earlier ones. The caller holds the writer's lock.
+
+    From then on, `vectors` searches what was written, if that took another form.
+    """
+    with os_errors_translated(folder), vectors.lock.reading():
+        version, base = vectors.version, vectors.base
+        if _is_merge_due(vectors, settings):
+            stamp = _build(
+                folder,
+                version,
+                vectors.batches(),
                 count=len(vectors),
                 dimension=vectors.dimension,
+                settings=settings,
+                previous=base,
             )
-        _replace(folder / STAMP_NAME, lambda file: file.write(json.dumps(asdict(stamp)).encode()))
-        for path in folder.glob("vectors-*"):
-            if path.name != name:
-                path.unlink(missing_ok=True)
+        elif base is not None and len(vectors) <= _SMALL_SHARE * settings.exact_chunks:
+            flat = FlatVectors(vectors.dimension)
+            flat.add(vectors.batches())
+            stamp = _write(folder, version, flat, None)
+        else:
+            stamp = _write(folder, version, vectors.tail, _base_stamp(folder, version, base))
+        written = _other_form(folder, stamp, vectors)
+    if written is not None:
+        vectors.replace(written)
     return version
+
+
+def build(
+    folder: Path, connection: sqlite3.Connection, dimension: int, settings: VectorSettings = _DEFAULTS
+) -> None:
+    """Write a checkpoint of the connection's snapshot without having all its vectors in memory.
+
+    For more chunks than are all compared. The caller holds the writer's lock.
+    """
+    with os_errors_translated(folder):
+        _build(
+            folder,
+            catalog_reader.version(connection),
+            catalog_reader.numbered_vectors(connection),
+            count=catalog_reader.num_chunks(connection),
+            dimension=dimension,
+            settings=settings,
+        )
 
 
 def open_vectors(
     folder: Path, connection: sqlite3.Connection, dimension: int, *, device: str = "cpu"
-) -> tuple[VectorIndex, Version | None]:
-    """The vectors of the connection's snapshot, and the state that a usable checkpoint held.
+) -> VectorIndex:
+    """The vectors of the connection's snapshot, from the checkpoint or else from the catalog."""
+    vectors, _ = open_saved(folder, connection, dimension, device=device)
+    return in_memory(connection, dimension, device=device) if vectors is None else vectors
 
-    It is brought up to date from the catalog. One that is missing, damaged, of another catalog or of a later
-    state than the catalog's gives way to building from the catalog, which holds every vector.
+
+def open_saved(
+    folder: Path, connection: sqlite3.Connection, dimension: int, *, device: str = "cpu"
+) -> tuple[VectorIndex | None, Version | None]:
+    """The vectors of the connection's snapshot from the checkpoint, and the state that it held.
+
+    They are brought up to date from the catalog. None for a checkpoint that is missing, damaged, of another
+    catalog or of a later state than the catalog's.
     """
     stamp = read_stamp(folder)
-    vectors = _from_checkpoint(folder, stamp, connection, device) if stamp else None
-    if vectors is not None and vectors.dimension == dimension:
-        return vectors, Version(stamp.generation, stamp.token)
+    while stamp is not None:
+        vectors = _from_checkpoint(folder, stamp, connection, device)
+        if vectors is not None and vectors.dimension == dimension:
+            return vectors, Version(stamp.generation, stamp.token)
+        now = read_stamp(folder)
+        stamp = now if now != stamp else None  # it may have been replaced meanwhile
+    return None, None
+
+
+def in_memory(connection: sqlite3.Connection, dimension: int, *, device: str = "cpu") -> VectorIndex:
+    """The vectors of the connection's snapshot from the catalog, which holds every one; all are compared."""
     vectors = VectorIndex(dimension, device=device)
     batches = catalog_reader.numbered_vectors(connection)
     vectors.apply(np.zeros(0, np.int64), batches, version=catalog_reader.version(connection))
-    return vectors, None
+    return vectors
 
 
 def catch_up(vectors: VectorIndex, connection: sqlite3.Connection) -> bool:
@@ -98,29 +154,116 @@ def catch_up(vectors: VectorIndex, connection: sqlite3.Connection) -> bool:
     return True
 
 
-def is_current(folder: Path, version: Version) -> bool:
-    """Whether there is a good checkpoint of this state."""
+def is_current(folder: Path, version: Version, settings: VectorSettings = _DEFAULTS) -> bool:
+    """Whether there is a good checkpoint of this state, in the form that the settings ask for."""
     stamp = read_stamp(folder)
-    return stamp is not None and (stamp.generation, stamp.token) == version and _plausible(folder, stamp)
+    if stamp is None or (stamp.generation, stamp.token) != version or not _plausible(folder, stamp):
+        return False
+    if stamp.base is None:
+        return stamp.total <= settings.exact_chunks
+    return (
+        stamp.total > _SMALL_SHARE * settings.exact_chunks
+        and stamp.base.recall_target == settings.recall_target
+    )
 
 
 def read_stamp(folder: Path) -> Stamp | None:
     """The stamp, if there is one that makes sense."""
     try:
-        stamp = Stamp(**json.loads((folder / STAMP_NAME).read_bytes()))
-    except (OSError, ValueError, TypeError):
+        value = json.loads((folder / STAMP_NAME).read_bytes())
+        base = value.pop("base", None)
+        stamp = Stamp(**value, base=None if base is None else BaseStamp.from_json(base))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
     # The name comes from a file that anybody may have written: it must not lead out of the folder.
     return stamp if stamp.format == _FORMAT and stamp.file == f"vectors-{stamp.generation}.faiss" else None
 
 
-def file_matches(folder: Path, stamp: Stamp) -> bool:
-    """Whether the checkpoint is, byte for byte, what was written."""
-    try:
-        with (folder / stamp.file).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == stamp.sha256
-    except OSError:
+def file_matches(folder: Path, stamp: FileStamp) -> bool:
+    """Whether a file of the checkpoint is, byte for byte, what was written."""
+    return stored_files.matches(folder, stamp)
+
+
+# --- inside
+
+
+def _is_merge_due(vectors: VectorIndex, settings: VectorSettings) -> bool:
+    base = vectors.base
+    if base is None or base.stamp is None:
+        return len(vectors) > settings.exact_chunks
+    if len(vectors) <= _SMALL_SHARE * settings.exact_chunks:
         return False
+    return (
+        len(vectors.tail) > settings.max_tail
+        or base.num_removed > _MAX_REMOVED_SHARE * base.stamp.count
+        or base.stamp.recall_target != settings.recall_target
+    )
+
+
+def _build(
+    folder: Path,
+    version: Version,
+    batches: Iterable[NumberedVectors],
+    *,
+    count: int,
+    dimension: int,
+    settings: VectorSettings,
+    previous: IvfVectors | None = None,
+) -> Stamp:
+    base = ivf_files.build(
+        folder,
+        version.generation,
+        batches,
+        count=count,
+        dimension=dimension,
+        recall_target=settings.recall_target,
+        previous=previous,
+    )
+    return _write(folder, version, FlatVectors(dimension), base)
+
+
+def _other_form(folder: Path, stamp: Stamp, vectors: VectorIndex) -> VectorIndex | None:
+    """The files that were written, opened, if they are of another form than what they were written from."""
+    before = vectors.base.stamp.codes if vectors.base and vectors.base.stamp else None
+    after = stamp.base.codes if stamp.base else None
+    written = _opened(folder, stamp, "cpu") if before != after else None
+    if written is not None:
+        written.tail.ids = vectors.ids_of(written.tail.numbers)
+    return written
+
+
+def _base_stamp(folder: Path, version: Version, base: IvfVectors | None) -> BaseStamp | None:
+    """The stamp of an approximate index as it is now, without what went."""
+    if base is None or base.stamp is None:
+        return None
+    removed = ivf_files.store_removed(folder, version.generation, base.removed_numbers())
+    return replace(base.stamp, removed=removed, live=len(base))
+
+
+def _write(folder: Path, version: Version, flat: FlatVectors, base: BaseStamp | None) -> Stamp:
+    """Write the FAISS file, then the stamp; then drop what it does not name."""
+    name = f"vectors-{version.generation}.faiss"
+    stored = stored_files.store(folder, name, lambda file: _write_index(file, flat.index))
+    stamp = Stamp(
+        format=_FORMAT,
+        generation=version.generation,
+        token=version.token,
+        file=stored.file,
+        bytes=stored.bytes,
+        sha256=stored.sha256,
+        count=len(flat),
+        dimension=flat.dimension,
+        base=base,
+    )
+    content = asdict(stamp)
+    if base is None:
+        del content["base"]
+    stored_files.replace_file(folder / STAMP_NAME, lambda file: file.write(json.dumps(content).encode()))
+    named = {name} | {file.file for file in (base.files if base else ())}
+    for path in folder.glob("vectors-*"):
+        if path.name not in named:
+            path.unlink(missing_ok=True)
+    return stamp
 
 
 def _from_checkpoint(
@@ -129,13 +272,11 @@ def _from_checkpoint(
     version = Version(stamp.generation, stamp.token)
     if not catalog_reader.remembers(connection, version) or not _plausible(folder, stamp):
         return None
-    index = _read_index(folder / stamp.file)
-    if index is None or (index.ntotal, index.d) != (stamp.count, stamp.dimension):
+    vectors = _opened(folder, stamp, device)
+    if vectors is None or not catch_up(vectors, connection):
         return None
-    vectors = VectorIndex.adopt(index, device=device)
-    vectors.version = version
-    if not catch_up(vectors, connection):
-        return None
+    if vectors.base is not None:
+        return vectors if _named(vectors, connection) else None
     numbers, ids = catalog_reader.numbered_ids(connection)
     if not np.array_equal(numbers, vectors.numbers):
         return None
@@ -143,66 +284,43 @@ def _from_checkpoint(
     return vectors
 
 
-def _plausible(folder: Path, stamp: Stamp) -> bool:
-    try:
-        size = (folder / stamp.file).stat().st_size
-    except OSError:
+def _named(vectors: VectorIndex, connection: sqlite3.Connection) -> bool:
+    """Whether there are as many chunks as in the catalog, and those that came last are in it.
+
+    Comparing all numbers would read all chunks; `verify` does.
+    """
+    if catalog_reader.num_chunks(connection) != len(vectors):
         return False
-    return size == stamp.bytes and (size > HASHED_ON_OPEN_BYTES or file_matches(folder, stamp))
+    with suppress(UnknownChunk):
+        ids = catalog_reader.chunk_ids(connection, vectors.tail.numbers.tolist())
+        vectors.name(np.array(ids, "S32"))
+        return True
+    return False
 
 
-def _read_index(path: Path) -> Any | None:
-    """An IndexIDMap2 of an IndexFlatIP; None for anything else."""
-    faiss = load_faiss()
-    try:
-        with path.open("rb") as file:
-            index = faiss.read_index(faiss.PyCallbackIOReader(file.read))
-    except (OSError, RuntimeError, MemoryError):  # RuntimeError: FAISS's own; MemoryError: a damaged length
+def _opened(folder: Path, stamp: Stamp, device: str) -> VectorIndex | None:
+    """What the checkpoint's files hold; the ids of the tail are still to be set."""
+    index = read_flat(folder / stamp.file)
+    if index is None or (index.ntotal, index.d) != (stamp.count, stamp.dimension):
         return None
-    if not isinstance(index, faiss.IndexIDMap2):
+    base = ivf_files.load(folder, stamp.base, stamp.dimension) if stamp.base else None
+    if stamp.base and base is None:
         return None
-    flat = faiss.downcast_index(index.index)
-    is_flat = isinstance(flat, faiss.IndexFlat) and flat.metric_type == faiss.METRIC_INNER_PRODUCT
-    return index if is_flat else None
+    vectors = VectorIndex.adopt(index, base=base, device=device)
+    vectors.version = Version(stamp.generation, stamp.token)
+    return vectors
 
 
-def _write_index(file: BinaryIO, index: Any, observe: Callable[[bytes], None]) -> None:
-    """Write a FAISS index, showing every piece to an observer."""
-    faiss = load_faiss()
-    failure: list[OSError] = []
-
-    def write(piece: bytes) -> int:
-        observe(piece)
-        try:
-            return file.write(piece)
-        except OSError as error:  # must not travel through FAISS, which would make a RuntimeError of it
-            failure.append(error)
-            return 0
-
-    try:
-        faiss.write_index(index, faiss.PyCallbackIOWriter(write))
-    except RuntimeError:
-        if not failure:
-            raise
-    if failure:
-        raise failure[0]
-
-
-def _replace(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Puts a new file in the place of an old one, in one step that survives a loss of power."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+def _plausible(folder: Path, stamp: Stamp) -> bool:
+    """Whether the files have their sizes, and those that are read at once their content."""
+    base = stamp.base
+    if base is not None and not stored_files.has_its_size(folder, base.rows):
+        return False
+    read_at_once: list[FileStamp] = [stamp]
+    if base is not None:
+        read_at_once += [file for file in base.files if file != base.rows]
+    return all(
+        stored_files.has_its_size(folder, file)
+        and (file.bytes > HASHED_ON_OPEN_BYTES or file_matches(folder, file))
+        for file in read_at_once
+    )

@@ -1,14 +1,18 @@
-"""A copy of the vectors on a GPU, for unfiltered searches. The CPU's index stays the one that is written."""
+"""A copy of the vectors on a GPU, for unfiltered searches: there, all of them are compared at any size.
+
+The CPU's index stays the one that is written.
+"""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from indexer.errors import FaissMissing, GpuFailed, InvalidQuery
-from indexer.vectors import load_faiss
+from indexer.faiss_loading import load_faiss
 
 _SCRATCH_BYTES = 256 << 20  # FAISS's default is 1.5 GiB, which the models on the same GPU could use
 _MAX_HITS = 2048  # FAISS's limit on the GPU
@@ -20,6 +24,7 @@ class GpuCopy:
     """Searches a flat FAISS index on one GPU; copied again after every change."""
 
     tolerance = _TF32_TOLERANCE
+    max_hits = _MAX_HITS
 
     def __init__(self, ordinal: int, *, required: bool = True) -> None:
         self.required = required  # False: whoever holds it may search on the CPU instead
@@ -50,19 +55,32 @@ class GpuCopy:
 
     def takes(self, k: int) -> bool:
         """Whether so many hits can be fetched at once."""
-        return k <= _MAX_HITS
+        return k <= self.max_hits
 
     def invalidate(self) -> None:
         """The vectors have changed: copy them again before the next search."""
         with self._lock:
             self._copy = None
 
-    def search(self, flat: Any, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Scores and positions, (q, k) each, in the flat index that this is the copy of."""
+    def search(
+        self,
+        flat: Any,
+        queries: np.ndarray,
+        k: int,
+        *,
+        more: Callable[[], Iterator[np.ndarray]] | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Scores and positions, (q, k) each, in the flat index that this is the copy of.
+
+        `more` gives blocks of vectors whose positions follow those in the flat index.
+        """
         try:
             with self._lock:
                 if self._copy is None:
-                    self._copy = load_faiss().index_cpu_to_gpu(self._resources, self._ordinal, flat)
+                    copy = load_faiss().index_cpu_to_gpu(self._resources, self._ordinal, flat)
+                    for block in more() if more else ():
+                        copy.add(np.ascontiguousarray(block))
+                    self._copy = copy
                 return self._copy.search(queries, k)
         except RuntimeError as error:  # FAISS's own, mostly for want of memory
             raise GpuFailed(

@@ -31,6 +31,7 @@ from indexer.types import (
     ScoredChunkId,
     SnapshotInfo,
 )
+from indexer.vector_settings import VectorSettings
 from indexer.vectors import check_queries
 from indexer.view import IndexView
 from indexer.writer_lock import writer_lock
@@ -56,6 +57,7 @@ class Index(IndexContents):
         embedder: Embedder | None,
         device: str,
         embedding_cache: EmbeddingCache | None = None,
+        vectors: VectorSettings | None = None,
     ) -> None:
         self.folder = folder
         self.catalog = catalog
@@ -63,7 +65,12 @@ class Index(IndexContents):
         self._embedding_cache = embedding_cache
         self._writing_prepared = False
         self._state = SearchState(
-            folder, catalog, device=device, check=self._check_state, lock=self._writer_lock
+            folder,
+            catalog,
+            device=device,
+            settings=vectors or VectorSettings(),
+            check=self._check_state,
+            lock=self._writer_lock,
         )
 
     @classmethod
@@ -76,17 +83,25 @@ class Index(IndexContents):
         read_only: bool = False,
         device: str = "auto",
         embedding_cache: EmbeddingCache | None = None,
+        vectors: VectorSettings | None = None,
     ) -> Index:
         """Open the index in a folder, creating it if there is none and it may be written.
 
         The embedder is needed to ingest (without one, the default is taken) and must be the one that the
         index was made with. `device` is where vectors are searched: a GPU needs faiss-gpu. Other
-        indexes may use the same `embedding_cache`.
+        indexes may use the same `embedding_cache`. `vectors` says up to how many chunks all are compared.
         """
         folder = Path(path)
         catalog = Catalog.open(folder, create=create, read_only=read_only)
         try:
-            index = cls(folder, catalog, embedder=embedder, device=device, embedding_cache=embedding_cache)
+            index = cls(
+                folder,
+                catalog,
+                embedder=embedder,
+                device=device,
+                embedding_cache=embedding_cache,
+                vectors=vectors,
+            )
             if embedder is not None:
                 index.check_embedder(embedder)
         except BaseException:
@@ -261,7 +276,8 @@ class Index(IndexContents):
     ) -> list[list[ScoredChunkId]]:
         """The k nearest chunks of each of (q, dimension) float32 unit vectors, best first, ties by id.
 
-        All of them are compared, so there are k results whenever k chunks pass the filters.
+        There are k results whenever k chunks pass the filters. All vectors are compared, up to
+        `VectorSettings.exact_chunks` of them; beyond, one of the nearest may be missed.
         """
         self.refresh()
         index = self._state.vectors()

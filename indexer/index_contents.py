@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,6 +12,9 @@ from indexer import catalog_reader, statistics
 from indexer.catalog import Catalog
 from indexer.near_duplicates import near_duplicates
 from indexer.types import Chunk, FileStatus, IndexChanges, IndexStats, NearDuplicatesReport, VerifyReport
+
+if TYPE_CHECKING:
+    from indexer.embedding import Embedder
 
 
 class IndexContents:
@@ -64,8 +68,11 @@ class IndexContents:
         with self.catalog.read() as connection:
             return statistics.stats(connection, self.folder)
 
-    def verify(self) -> VerifyReport:
-        """Check that everything agrees with everything else; reads the whole index."""
+    def verify(self, *, embedder: Embedder | None = None, reembed: int = 0) -> VerifyReport:
+        """Check that everything agrees with everything else; reads the whole index.
+
+        With an embedder, the texts of `reembed` chunks are embedded again.
+        """
         from indexer.verification import verify
 
-        return verify(self.catalog, self.folder)
+        return verify(self.catalog, self.folder, embedder=embedder, reembed=reembed)

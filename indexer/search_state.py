@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,9 @@ from indexer.catalog import Catalog
 from indexer.catalog_reader import Version
 from indexer.errors import IndexerError
 from indexer.lexical import LexicalIndex
+from indexer.stored_files import StoredFile
 from indexer.types import Filters
+from indexer.vector_settings import VectorSettings
 from indexer.view import IndexView
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ class SearchState:
         catalog: Catalog,
         *,
         device: str,
+        settings: VectorSettings,
         check: Callable[[sqlite3.Connection], None],
         lock: Callable[[], AbstractContextManager[None]],
     ) -> None:
@@ -44,9 +47,13 @@ class SearchState:
         self._folder = folder
         self._catalog = catalog
         self._device = device
+        self._settings = settings
         self._check = check
         self._lock = lock
         self._vectors: VectorIndex | None = None  # loaded by the first search
+        self._tried: StoredFile | None = (
+            None  # the last approximate index that was loaded in place of another
+        )
         self._refresh_lock = threading.Lock()
         self._allowed: tuple[tuple[Filters, Version], np.ndarray] | None = None  # the last filters' numbers
         with catalog.read() as connection:
@@ -60,6 +67,7 @@ class SearchState:
         """Pick up what was committed since, by this process or another; True if there was anything."""
         with self._catalog.read() as connection:
             if catalog_reader.version(connection) == self.version:
+                self._take_what_was_merged()
                 return False
         with self._refresh_lock, self._catalog.read() as connection:
             version = catalog_reader.version(connection)
@@ -74,8 +82,11 @@ class SearchState:
             self.version = version
             return True
 
-    def vectors(self) -> VectorIndex | None:
-        """The vector index, loaded on first use; None while there is nothing to search."""
+    def vectors(self, *, locked: bool = False) -> VectorIndex | None:
+        """The vector index, loaded on first use; None while there is nothing to search.
+
+        `locked`: the caller holds the writer's lock.
+        """
         index = self._vectors
         if index is not None:
             return index
@@ -84,12 +95,8 @@ class SearchState:
                 dimension = catalog_reader.dimension(connection)
                 if dimension is None:
                     return None
-                self._vectors, self.saved_version = checkpoint.open_vectors(
-                    self._folder, connection, dimension, device=self._device
-                )
+                self._vectors = self._open(connection, dimension, locked=locked)
                 self.version = self._vectors.version
-                if self.saved_version is None and not self._catalog.read_only:
-                    self._replace_checkpoint(self._vectors)
             return self._vectors
 
     @contextmanager
@@ -126,20 +133,62 @@ class SearchState:
     def save(self) -> None:
         """Write the checkpoint of the present state; the caller holds the writer's lock."""
         self.refresh()
-        with self._catalog.read() as connection:
-            if checkpoint.is_current(self._folder, catalog_reader.version(connection)):
-                return
-        vectors = self.vectors()
-        if vectors is not None and vectors.version != self.saved_version:
-            self._save(vectors)
+        if self._is_saved():
+            return
+        was_loaded = self._vectors is not None
+        vectors = self.vectors(locked=True)
+        if vectors is not None and (was_loaded or not self._is_saved()):  # loading may have saved them
+            self.saved_version = checkpoint.save(self._folder, vectors, self._settings)
 
-    def _replace_checkpoint(self, vectors: VectorIndex) -> None:
-        """Put a good checkpoint in the place of an unusable one, unless something stands in the way.
+    # --- inside
+
+    def _is_saved(self) -> bool:
+        """Whether there is a good checkpoint of the present state, in the form that the settings ask for."""
+        with self._catalog.read() as connection:
+            version = catalog_reader.version(connection)
+        return checkpoint.is_current(self._folder, version, self._settings)
+
+    def _take_what_was_merged(self) -> None:
+        """Let the next search load a checkpoint of the same chunks that compares fewer of them one by one.
+
+        Another process has written it; this one has only followed the catalog, chunk by chunk.
+        """
+        vectors = self._vectors
+        if vectors is None:
+            return
+        limit = self._settings.exact_chunks if vectors.base is None else self._settings.max_tail
+        if len(vectors.tail) <= limit:
+            return
+        stamp = checkpoint.read_stamp(self._folder)
+        base = stamp.base if stamp else None
+        if base is not None and base.codes not in (self._tried, vectors.base and vectors.base.stamp.codes):
+            self._tried = base.codes  # once: it may turn out to be unusable
+            with self._refresh_lock:
+                self._vectors = None
+
+    def _open(self, connection: sqlite3.Connection, dimension: int, *, locked: bool) -> VectorIndex:
+        """The vectors of a snapshot. Unless something stands in the way, there is a good checkpoint then.
 
         The catalog holds everything, so not having one costs time at the next start and nothing else.
         """
-        with suppress(IndexerError), self._lock():
-            self._save(vectors)
+        vectors, self.saved_version = self._open_saved(connection, dimension)
+        if vectors is None and not self._catalog.read_only:
+            with suppress(IndexerError), nullcontext() if locked else self._lock():
+                vectors = self._save_anew(connection, dimension)
+        if vectors is None:
+            vectors = checkpoint.in_memory(connection, dimension, device=self._device)
+        return vectors
 
-    def _save(self, vectors: VectorIndex) -> None:
-        self.saved_version = checkpoint.save(self._folder, vectors)
+    def _open_saved(
+        self, connection: sqlite3.Connection, dimension: int
+    ) -> tuple[VectorIndex | None, Version | None]:
+        return checkpoint.open_saved(self._folder, connection, dimension, device=self._device)
+
+    def _save_anew(self, connection: sqlite3.Connection, dimension: int) -> VectorIndex | None:
+        if catalog_reader.num_chunks(connection) > self._settings.exact_chunks:
+            checkpoint.build(self._folder, connection, dimension, self._settings)
+            vectors, self.saved_version = self._open_saved(connection, dimension)
+        else:
+            vectors = checkpoint.in_memory(connection, dimension, device=self._device)
+            self.saved_version = checkpoint.save(self._folder, vectors, self._settings)
+        return vectors

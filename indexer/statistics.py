@@ -7,9 +7,9 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from indexer import catalog_reader
+from indexer import catalog_reader, checkpoint
 from indexer.catalog import CATALOG_NAME
-from indexer.types import IndexStats
+from indexer.types import ApproximateIndexStats, IndexStats
 
 
 def stats(connection: sqlite3.Connection, folder: Path) -> IndexStats:
@@ -26,8 +26,26 @@ def stats(connection: sqlite3.Connection, folder: Path) -> IndexStats:
         dimension=catalog_reader.dimension(connection),
         embedder=catalog_reader.meta(connection, "embedder_label"),
         catalog_bytes=_bytes(folder, f"{CATALOG_NAME}*"),
-        checkpoint_bytes=_bytes(folder, "vectors-*.faiss"),
+        checkpoint_bytes=_bytes(folder, "vectors-*"),
         last_ingest=_last_ingest(connection),
+        approximate=_approximate(folder),
+    )
+
+
+def _approximate(folder: Path) -> ApproximateIndexStats | None:
+    stamp = checkpoint.read_stamp(folder)
+    if stamp is None or stamp.base is None:
+        return None
+    base, point = stamp.base, stamp.base.plan[0]
+    return ApproximateIndexStats(
+        chunks=base.count,
+        removed=base.count - base.live,
+        recent=stamp.count,
+        recall_target=base.recall_target,
+        k=point.k,
+        recall=point.recall,
+        num_probes=point.num_probes,
+        rerank_depth=point.rerank_depth,
     )
 
 

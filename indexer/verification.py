@@ -6,9 +6,11 @@ import sqlite3
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +19,10 @@ from indexer.catalog import Catalog
 from indexer.errors import IndexerError
 from indexer.lexical import Snapshot
 from indexer.types import Finding, VerifyReport
+from indexer.verification_samples import Sampled
+
+if TYPE_CHECKING:
+    from indexer.embedding import Embedder
 
 MAX_FINDINGS = 20  # of one check
 _UNIT_TOLERANCE = 1e-3
@@ -27,9 +33,15 @@ _Problems = Iterator[tuple[str, str]]  # message and hint
 _Check = Callable[[sqlite3.Connection, Path], _Problems]
 
 
-def verify(catalog: Catalog, folder: Path) -> VerifyReport:
-    """Run every check on one snapshot. What is wrong becomes a finding, whatever it is."""
+def verify(
+    catalog: Catalog, folder: Path, *, embedder: Embedder | None = None, reembed: int = 0
+) -> VerifyReport:
+    """Run every check on one snapshot. What is wrong becomes a finding, whatever it is.
+
+    With an embedder, the texts of `reembed` chunks are embedded again and compared with what is stored.
+    """
     started = time.perf_counter()
+    sampled = Sampled()
     checks: dict[str, _Check] = {
         "database": _database,
         "links": _links,
@@ -37,8 +49,11 @@ def verify(catalog: Catalog, folder: Path) -> VerifyReport:
         "embeddings": _embeddings,
         "checkpoint": _checkpoint,
         "vectors": _vectors,
+        "recall": sampled.recall_of_searches,
         "lexical": _lexical,
     }
+    if embedder is not None and reembed > 0:
+        checks["embedder"] = partial(sampled.embed_again, embedder=embedder, count=reembed)
     findings: list[Finding] = []
     chunks = 0
     try:
@@ -48,7 +63,14 @@ def verify(catalog: Catalog, folder: Path) -> VerifyReport:
             (chunks,) = connection.execute("SELECT count(*) FROM chunks").fetchone()
     except IndexerError as error:
         findings.append(Finding("database", error.message, error.hint))
-    return VerifyReport(tuple(findings), tuple(checks), chunks, time.perf_counter() - started)
+    return VerifyReport(
+        tuple(findings),
+        tuple(checks),
+        chunks,
+        time.perf_counter() - started,
+        recall=sampled.recall,
+        reembedded=sampled.num_embedded,
+    )
 
 
 def _run(name: str, check: _Check, connection: sqlite3.Connection, folder: Path) -> Iterator[Finding]:
@@ -124,8 +146,10 @@ def _checkpoint(connection: sqlite3.Connection, folder: Path) -> _Problems:
     if stamp is None:
         if (folder / checkpoint.STAMP_NAME).exists():
             yield f"{checkpoint.STAMP_NAME} cannot be read.", _REBUILT
-    elif not checkpoint.file_matches(folder, stamp) and checkpoint.read_stamp(folder) == stamp:
-        yield f"{stamp.file} is missing or is not the file that was written.", _REBUILT
+        return
+    for file in (stamp, *(stamp.base.files if stamp.base else ())):
+        if not checkpoint.file_matches(folder, file) and checkpoint.read_stamp(folder) == stamp:
+            yield f"{file.file} is missing or is not the file that was written.", _REBUILT
 
 
 def _vectors(connection: sqlite3.Connection, folder: Path) -> _Problems:
@@ -133,10 +157,10 @@ def _vectors(connection: sqlite3.Connection, folder: Path) -> _Problems:
     size = catalog_reader.dimension(connection)
     if size is None:
         return
-    vectors, _ = checkpoint.open_vectors(folder, connection, size)
-    seen = 0
+    vectors = checkpoint.open_vectors(folder, connection, size)
+    numbers, seen = vectors.numbers, 0
     for batch in catalog_reader.numbered_vectors(connection):
-        held = vectors.numbers[seen : seen + len(batch.numbers)]
+        held = numbers[seen : seen + len(batch.numbers)]
         seen += len(batch.numbers)
         if not np.array_equal(held, batch.numbers):
             yield "The vector index does not hold exactly the chunks of the catalog.", _REBUILT

@@ -37,6 +37,11 @@ class IndexView:
         self._vectors = vectors
         self._lexical = lexical
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether `nearest` compares all vectors; if not, one of the nearest may be missed."""
+        return self._vectors is None or self._vectors.is_exact
+
     def matching(self, filters: Filters | None) -> np.ndarray | None:
         """(n,) int64 rising numbers of the chunks that pass the filters; None if all do."""
         return None if filters is None else catalog_reader.matching_numbers(self._connection, filters)
@@ -99,11 +104,7 @@ class IndexView:
         """
         if self._vectors is None:
             return np.zeros((0, 0), np.float32)
-        numbers = self._vectors.numbers
-        if len(numbers) > size:
-            leading = self._vectors.ids.astype("S8").view(">u8")  # the first 8 digits: fast to compare
-            numbers = np.sort(numbers[np.argpartition(leading, size)[:size]])
-        return self._vectors.vectors_of(numbers)
+        return self._vectors.sample(size)
 
     def added_since(self, version: Version) -> np.ndarray | None:
         """(n,) int64 numbers of the chunks that came, or got other paths, since a state of this index.

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from indexer.embedding_cache import EmbeddingCache
     from indexer.index import Index
     from indexer.parsers import ParseOptions
+    from indexer.vector_settings import VectorSettings
     from indexer.worker_values import ParseLimits
     from ragserve.settings import ParsingSettings, ServerSettings, Settings
     from retriever import BatchPrefetcher, Retriever
@@ -36,6 +37,13 @@ def open_embedding_cache(settings: Settings) -> EmbeddingCache | None:
     if settings.embedding_cache is None:
         return None
     return EmbeddingCache(settings.embedding_cache, max_bytes=settings.embedding_cache_bytes)
+
+
+def vector_settings(settings: Settings) -> VectorSettings:
+    """Returns when searching vectors may stop comparing all of them."""
+    from indexer.vector_settings import VectorSettings
+
+    return VectorSettings(exact_chunks=settings.exact_chunks, recall_target=settings.recall_target)
 
 
 def parse_options(settings: ParsingSettings) -> ParseOptions:

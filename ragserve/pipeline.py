@@ -81,6 +81,7 @@ class Pipeline:
             settings=settings,
             embedder=opened,
             retriever=Lazy(lambda: parts.open_retriever(index, opened)),
+            vectors=parts.vector_settings(settings),
             generator=Lazy(lambda: generator if generator is not None else parts.open_generator(settings)),
         )
 

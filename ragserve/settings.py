@@ -185,6 +185,12 @@ _KINDS: Mapping[Any, tuple[tuple[type, ...], str]] = MappingProxyType(
 
 
 def _declared(owner: type, prefix: str) -> dict[str, Declared]:
+    exact_chunks: Annotated[
+        int, About("Chunks up to which a search compares all vectors; beyond, the probably near ones.", 0)
+    ] = 100_000
+    recall_target: Annotated[
+        float, About("Share of the 10 nearest chunks to be found where not all are compared.", 0.5, 0.999)
+    ] = 0.98
     hints = get_type_hints(owner, include_extras=True)
     with_about = {name: get_args(hint) for name, hint in hints.items() if hasattr(hint, "__metadata__")}
     return {f"{prefix}{name}": Declared(kind, about) for name, (kind, about) in with_about.items()}

@@ -36,7 +36,7 @@ class Found(NamedTuple):
 
     ranked: Ranked
     dense: DenseList
-    proven: bool  # no chunk outside the candidates could be among the best
+    proven: bool  # no chunk outside the candidates could be among the best; False if the index may miss one
     depth: int
 
 
@@ -105,7 +105,8 @@ class Searcher:
                 ranked = self.rank(questions[i], lists[i].first(depth), matches[i])
                 proven = self.is_proven(ranked)
                 if proven or depth >= min(self.count, _MAX_DEPTH):
-                    found[i] = Found(ranked, lists[i], proven, depth)
+                    proven = proven and self._view.is_exact
+                    found[i] = Found(ranked, self._for_keeping(lists[i], keep), proven, depth)
                     del depths[i]
                 else:
                     depths[i] = min(depth * _GROWTH, self.count)
@@ -132,6 +133,15 @@ class Searcher:
         for i, (numbers, scores) in zip(short, nearest, strict=True):
             bound = float(scores[-1]) if len(numbers) < self.count else -np.inf
             lists[i] = DenseList(numbers, scores, bound, len(numbers))
+
+    def _for_keeping(self, dense: DenseList, keep: int) -> DenseList:
+        """The list as others may draw conclusions from it: of what an index may have missed nothing is known.
+
+        While a ranking is made, such an index's list counts as complete: there is no better one to be had.
+        """
+        if self._view.is_exact:
+            return dense
+        return dense.first(max(keep, 1))._replace(bound=np.inf, num_certain=0)
 
     def _listed(self, hits: TextHits, depth: int) -> LexicalList:
         order = np.lexsort((self._view.ids(hits.chunks), -hits.scores))[:depth]

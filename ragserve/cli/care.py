@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from ragserve.cli import options as flags
 from ragserve.cli import output
@@ -15,6 +17,17 @@ from ragserve.cli.session import open_index, settings_from
 
 if TYPE_CHECKING:
     from indexer.types import FileStatus, IndexStats, NearDuplicatesReport
+
+
+ReembedFlag = Annotated[
+    int,
+    typer.Option(
+        "--reembed",
+        metavar="N",
+        help="Chunks to embed again and compare; 0 loads no model. [default: 16]",
+        show_default=False,
+    ),
+]
 
 
 def stats(
@@ -31,17 +44,28 @@ def stats(
 
 
 def verify(
-    index: flags.IndexFlag = None, as_json: flags.JsonFlag = False, debug: flags.DebugFlag = False
+    index: flags.IndexFlag = None,
+    embedder: flags.EmbedderFlag = None,
+    reembed: ReembedFlag = 16,
+    as_json: flags.JsonFlag = False,
+    debug: flags.DebugFlag = False,
 ) -> None:
     """Check the index against itself. The exit code is 1 when something is wrong."""
-    with open_index(settings_from(index=index)) as opened:
-        report = opened.verify()
+    from ragserve import parts
+
+    settings = settings_from(index=index, embedder=embedder)
+    again = parts.open_embedder(settings) if reembed > 0 else None
+    with open_index(settings) as opened:
+        report = opened.verify(embedder=again, reembed=reembed)
     columns = output.width(sys.stdout)
     if as_json:
         output.print_json({"ok": report.ok, **plain(report)})
     elif report.ok:
         done = f"{len(report.checks)} checks on {report.chunks:,} chunks in {report.seconds:.1f} s"
         output.print_text(f"The index is sound: {done}.")
+        if report.recall is not None:
+            tried = f"Searches find {report.recall:.1%} of the 10 nearest chunks"
+            output.print_text(f"{tried}; {report.reembedded} chunks were embedded again.")
     else:
         for finding in report.findings:
             output.print_text(output.fill(f"{finding.check}: {finding.message}", first="! ", width=columns))
@@ -104,9 +128,20 @@ def _stats_rows(found: IndexStats) -> list[tuple[str, str]]:
         ("documents", f"{found.documents:,} ({counts(found.documents_by_format)})"),
         ("chunks", f"{found.chunks:,} ({counts(found.chunks_by_kind)})"),
         ("embedder", f"{found.embedder or 'none yet'}, {found.dimension or 0} dimensions"),
+        ("search", _search_row(found)),
         ("on disk", f"{(found.catalog_bytes + found.checkpoint_bytes) / 1e6:,.1f} MB"),
         ("generation", str(found.generation)),
     ]
+
+
+def _search_row(found: IndexStats) -> str:
+    index = found.approximate
+    if index is None:
+        return "exact, all vectors are compared"
+    return (
+        f"approximate, recall@{index.k} {index.recall:.3f} (target {index.recall_target:g}),"
+        f" {index.num_probes:,} lists and {index.rerank_depth:,} candidates a query"
+    )
 
 
 def _print_statuses(title: str, statuses: list[FileStatus]) -> None:

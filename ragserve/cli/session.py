@@ -35,8 +35,11 @@ def open_pipeline(settings: Settings, *, create: bool = False, read_only: bool =
 def open_index(settings: Settings, *, read_only: bool = True) -> Index:
     """Opens the settings' index to look after it: without a model, whatever embedder made it."""
     from indexer.index import Index
+    from ragserve import parts
 
-    return Index.open(settings.index, create=False, read_only=read_only)
+    return Index.open(
+        settings.index, create=False, read_only=read_only, vectors=parts.vector_settings(settings)
+    )
 
 
 def filters_from(path: str | None, kinds: Sequence[str] | None) -> Filters | None:

@@ -252,7 +252,7 @@ def test_a_checkpoint_that_cannot_be_written_is_an_error_after_everything_was_co
         raise OSError(code, os.strerror(code))
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint.os, "fsync", fail)
+        patch.setattr(os, "fsync", fail)
         with pytest.raises(error):
             filled.ingest([corpus])
     assert checkpoint.read_stamp(filled.folder) == before

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from indexer import ivf_files
 from indexer.catalog_reader import NumberedVectors, Version
 from indexer.errors import FaissMissing, GpuFailed, InvalidQuery
 from indexer.scoring import best_first, exact_scores
@@ -229,6 +231,36 @@ def test_the_gpu_finds_exactly_what_the_cpu_finds(rng: np.random.Generator):
     for index in (on_gpu, on_cpu):
         index.apply(np.arange(1, 51), [], version=Version(2, "b"))
     assert on_gpu.search(queries, 10) == on_cpu.search(queries, 10)
+
+
+def check_a_base_on_a_gpu(rng: np.random.Generator, folder: Path) -> None:
+    """What is approximate on the CPU finds all on a GPU: what is on disk, less what went, and the tail."""
+    vectors = unit(rng, 420, 16)
+    stored = numbered(np.arange(1, 401), vectors[:400])
+    stamp = ivf_files.build(folder, 1, [stored], count=400, dimension=16, recall_target=0.5)
+    index = VectorIndex(16, device="cuda")
+    index.base = ivf_files.load(folder, stamp, 16)
+    index.apply(np.array([3, 7]), [numbered(np.arange(401, 421), vectors[400:])], version=Version(2, "b"))
+    numbers = np.setdiff1d(np.arange(1, 421), [3, 7])
+    queries = np.concatenate([unit(rng, 5, 16), vectors[[2, 9, 410]]])
+    for query, hits in zip(queries, index.search(queries, 10), strict=True):
+        assert hits == brute_force(numbers, vectors[numbers - 1], query, 10)
+    index.apply(np.array([401]), [], version=Version(3, "c"))
+    numbers = np.setdiff1d(numbers, [401])
+    assert index.search(queries[:1], 10)[0] == brute_force(numbers, vectors[numbers - 1], queries[0], 10)
+
+
+@pytest.mark.usefixtures("pretended_gpu")
+def test_a_copy_on_a_gpu_holds_what_is_on_disk_too(rng: np.random.Generator, tmp_path: Path):
+    check_a_base_on_a_gpu(rng, tmp_path)
+
+
+@pytest.mark.gpu
+def test_the_gpu_holds_what_is_on_disk_too(rng: np.random.Generator, tmp_path: Path):
+    faiss = load_faiss()
+    if not hasattr(faiss, "StandardGpuResources") or not faiss.get_num_gpus():
+        pytest.skip("needs faiss-gpu and a GPU")
+    check_a_base_on_a_gpu(rng, tmp_path)
 
 
 def test_searches_go_on_while_chunks_come_and_go(rng: np.random.Generator):

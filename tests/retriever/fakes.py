@@ -63,6 +63,8 @@ class BruteText:
 
 
 class FakeView:
+    is_exact = True
+
     def __init__(self, corpus: FakeCorpus) -> None:
         self.version = corpus.version
         self._corpus = corpus

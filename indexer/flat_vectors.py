@@ -1,0 +1,145 @@
+"""Vectors in memory that are all compared with a query: exact, and in a defined order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from indexer.catalog_reader import NumberedVectors
+from indexer.faiss_loading import load_faiss
+from indexer.scoring import exact_scores
+
+_SPARE_HITS = 8  # fetched beyond k, so that one search usually settles who the k best are
+_FLOAT32_ROUNDING = 2.0**-24
+
+Candidates = tuple[np.ndarray, np.ndarray, float]
+"""Scores and numbers, (q, fetch) each, and how far apart true scores may be that look equal."""
+
+Nearest = tuple[np.ndarray, np.ndarray]
+"""(n,) int64 numbers of chunks and (n,) float32 exact scores, best first, ties by id."""
+
+
+class FlatVectors:
+    """The vectors of numbered chunks, in FAISS. Whoever shares it between threads holds a lock.
+
+    The numbers rise with the position in FAISS: chunks are added with ever higher numbers, and removals close
+    the gaps.
+    """
+
+    def __init__(self, dimension: int) -> None:
+        faiss = load_faiss()
+        self.dimension = dimension
+        self.index: Any = faiss.IndexIDMap2(faiss.IndexFlatIP(dimension))
+        self.numbers = np.zeros(0, np.int64)  # (n,) rising
+        self.ids = np.zeros(0, "S32")  # (n,) chunk ids, same order
+
+    @classmethod
+    def adopt(cls, index: Any) -> FlatVectors:
+        """Take over an IndexIDMap2 of an IndexFlatIP; the ids have to be set."""
+        flat = cls(index.d)
+        flat.index = index
+        flat.numbers = load_faiss().vector_to_array(index.id_map).astype(np.int64)
+        flat.ids = np.zeros(len(flat.numbers), "S32")
+        return flat
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def nearest(self, queries: np.ndarray, k: int, *, allowed: np.ndarray | None = None) -> list[Nearest]:
+        """The k best chunks of each of (q, dimension) float32 queries, or all there are.
+
+        `allowed`: rising numbers of chunks that are here.
+        """
+        count = len(self) if allowed is None else len(allowed)
+        return certainly_nearest(
+            queries, k, count, lambda some, fetch: self.candidates(some, fetch, allowed), self.ranked
+        )
+
+    def vectors_of(self, numbers: np.ndarray) -> np.ndarray:
+        """(n, dimension) float32 vectors by chunk number."""
+        return self.index.reconstruct_batch(np.ascontiguousarray(numbers, np.int64))
+
+    def ids_of(self, numbers: np.ndarray) -> np.ndarray:
+        """(n,) S32 ids by chunk number."""
+        return self.ids[np.searchsorted(self.numbers, numbers)]
+
+    def holds(self, numbers: np.ndarray) -> np.ndarray:
+        """(n,) bool: which of the numbers are here."""
+        return is_among(numbers, self.numbers)
+
+    def remove(self, numbers: np.ndarray) -> None:
+        """Take chunks out; numbers that are not here are passed over."""
+        gone = np.isin(self.numbers, numbers)
+        if gone.any():
+            self.index.remove_ids(self.numbers[gone])
+            self.numbers, self.ids = self.numbers[~gone], self.ids[~gone]
+
+    def add(self, batches: Iterable[NumberedVectors]) -> None:
+        """Put chunks in; those that are here are passed over."""
+        numbers, ids = [self.numbers], [self.ids]
+        for batch in batches:
+            new = ~np.isin(batch.numbers, self.numbers)
+            if new.any():
+                self.index.add_with_ids(np.ascontiguousarray(batch.vectors[new]), batch.numbers[new])
+                numbers.append(batch.numbers[new])
+                ids.append(batch.ids[new])
+        self.numbers, self.ids = np.concatenate(numbers), np.concatenate(ids)
+
+    def candidates(self, queries: np.ndarray, fetch: int, allowed: np.ndarray | None = None) -> Candidates:
+        """What FAISS takes for the best, of all chunks or of those allowed."""
+        parameters = None
+        if allowed is not None:
+            faiss = load_faiss()
+            mask = np.zeros(int(self.numbers[-1]) + 1, bool)
+            mask[allowed] = True
+            selector = faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
+            parameters = faiss.SearchParameters(sel=selector)
+        scores, found = self.index.search(queries, fetch, params=parameters)
+        # The rounding error of an inner product of unit vectors is at most dimension * 2^-24, on either side.
+        return scores, found, 2 * self.dimension * _FLOAT32_ROUNDING
+
+    def ranked(self, query: np.ndarray, candidates: np.ndarray, k: int) -> Nearest:
+        """The k best of (n,) candidates by number."""
+        scores = exact_scores(self.vectors_of(candidates), query)
+        order = np.lexsort((self.ids_of(candidates), -scores))[:k]
+        return candidates[order], scores[order]
+
+
+def certainly_nearest(
+    queries: np.ndarray,
+    k: int,
+    count: int,
+    propose: Callable[[np.ndarray, int], Candidates],
+    rank: Callable[[np.ndarray, np.ndarray, int], Nearest],
+) -> list[Nearest]:
+    """The k best of `count` chunks for each of (q, dimension) queries, or all there are.
+
+    `propose` gives so many candidates as it is asked for, and is asked for more while rounding could hide a
+    better chunk behind them. `rank` orders candidates by their exact scores.
+    """
+    hits = [(np.zeros(0, np.int64), np.zeros(0, np.float32)) for _ in queries]
+    if not count:
+        return hits
+    k = min(k, count)
+    fetch = min(k + _SPARE_HITS, count)
+    pending = np.arange(len(queries))
+    while len(pending):
+        scores, found, tolerance = propose(queries[pending], fetch)
+        margin = tolerance * np.linalg.norm(queries[pending], axis=1)
+        settled = (scores[:, k - 1] - scores[:, -1] > margin) | (fetch == count)
+        for row in np.flatnonzero(settled):
+            hits[pending[row]] = rank(queries[pending[row]], found[row], k)
+        pending = pending[~settled]
+        fetch = min(fetch * 4, count)
+    return hits
+
+
+def is_among(values: np.ndarray, rising: np.ndarray) -> np.ndarray:
+    """(n,) bool: which of (n,) values are in a rising array."""
+    positions = np.searchsorted(rising, values)
+    inside = positions < len(rising)
+    found = np.zeros(len(values), bool)
+    found[inside] = rising[positions[inside]] == values[inside]
+    return found

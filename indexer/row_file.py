@@ -1,0 +1,79 @@
+"""A matrix on disk, of which a search reads the few rows that it needs."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.lib import format as npy
+
+# A row that is touched brings up to 64 KiB around it into the process (the kernel's fault-around).
+_BYTES_PER_TOUCH = 64 << 10
+_MAX_TOUCHED_BYTES = 256 << 20  # then the pages are let go; the kernel keeps them as long as it likes
+_ROWS_PER_BLOCK = 8192
+
+
+class RowFile:
+    """A (n, dimension) float32 matrix in NumPy's format, memory-mapped: opening it reads only the header.
+
+    What is resident of it stays under 256 MiB, however many searches there are. Threads may share it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Raises OSError, and ValueError for a file that holds something else or less than it says."""
+        with path.open("rb") as file:
+            shape, offset = _read_header(file)
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        size = 4 * shape[0] * shape[1]
+        if len(self._map) != offset + size:
+            raise ValueError(f"{path.name} has {len(self._map)} bytes instead of {offset + size}")
+        self.rows = np.frombuffer(self._map, "<f4", shape[0] * shape[1], offset).reshape(shape)
+        self._touched = 0
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def dimension(self) -> int:
+        """The length of a row."""
+        return self.rows.shape[1]
+
+    def take(self, positions: np.ndarray) -> np.ndarray:
+        """(m, dimension) float32: a copy of rows."""
+        if len(positions) > _ROWS_PER_BLOCK:
+            parts = range(0, len(positions), _ROWS_PER_BLOCK)
+            return np.concatenate([self.take(positions[i : i + _ROWS_PER_BLOCK]) for i in parts])
+        rows = self.rows[positions]
+        self._count(len(positions) * _BYTES_PER_TOUCH)
+        return rows
+
+    def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
+        """All rows, block by block, each with the position of its first row."""
+        for start in range(0, len(self), _ROWS_PER_BLOCK):
+            block = self.rows[start : start + _ROWS_PER_BLOCK]
+            yield start, block
+            self._count(block.nbytes)
+
+    def _count(self, num_bytes: int) -> None:
+        self._touched += num_bytes
+        if self._touched > _MAX_TOUCHED_BYTES:
+            self._touched = 0
+            if len(self._map) > _MAX_TOUCHED_BYTES and hasattr(mmap, "MADV_DONTNEED"):
+                self._map.madvise(mmap.MADV_DONTNEED)
+
+
+def write_header(file: BinaryIO, shape: tuple[int, int]) -> None:
+    """What a file of so many rows begins with; the rows follow as they are in memory."""
+    npy.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+
+
+def _read_header(file: BinaryIO) -> tuple[tuple[int, int], int]:
+    if npy.read_magic(file) != (1, 0):
+        raise ValueError("the file is in another version of NumPy's format")
+    shape, fortran_order, dtype = npy.read_array_header_1_0(file)
+    if fortran_order or dtype != np.dtype("<f4") or len(shape) != 2 or min(shape) < 1:
+        raise ValueError("the file holds something else than rows of float32")
+    return shape, file.tell()
