@@ -5,11 +5,13 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Unpack
 
 import torch
 
+from generator.cancellation import Cancellation
 from generator.citations import CitedText, says_unanswerable
 from generator.engine.engine import ContinuousBatchingEngine
 from generator.engine.generate import check_prompts
@@ -25,7 +27,7 @@ from generator.generator import Generator, Prompt
 from generator.loading import ModelFolder, resolve_folder
 from generator.lora import LoraAdapter, attach_lora, merge_lora
 from generator.model.transformer import Transformer
-from generator.prompting import UNANSWERABLE, GroundedPrompt, build_prompt
+from generator.prompting import UNANSWERABLE, CachedOrder, GroundedPrompt, build_prompt
 from generator.quantization import quantize_int8
 from generator.tokenizer import Tokenizer
 from generator.types import (
@@ -139,6 +141,9 @@ class CheckpointGenerator(Generator):
         passages: Sequence[Passage],
         *,
         options: SamplingOptions | None = None,
+        scores: Sequence[float] | None = None,
+        score_band: float = 0.0,
+        cancellation: Cancellation | None = None,
         **overrides: Unpack[SamplingOverrides],
     ) -> Iterator[TokenEvent | GroundedAnswer]:
         """See `Generator.answer_stream`."""
@@ -147,16 +152,25 @@ class CheckpointGenerator(Generator):
             raise InvalidPrompt("The question is empty.", hint="Ask something.")
         if not passages:
             return iter((TokenEvent(UNANSWERABLE), _unsupported(UNANSWERABLE, Usage(0, 0))))
-        room = self.context_length - min(chosen.max_new_tokens, self.context_length // 2)
-        prompt = build_prompt(self._require_tokenizer(), question, passages, max_tokens=room)
-        return self._answer(prompt, chosen)
+        tokenizer, most = self._require_tokenizer(), self.engine.max_sequence_tokens
+        room = most - min(chosen.max_new_tokens, most // 2)
+        order = None
+        if scores is not None:
+            order = CachedOrder(scores, score_band, self.engine.num_cached_tokens)
+        prompt = build_prompt(tokenizer, question, passages, max_tokens=room, cached_order=order)
+        return self._answer(prompt, chosen, cancellation)
+
+    def stats(self) -> dict[str, float]:
+        """See `Generator.stats`; nothing as long as nothing was generated."""
+        engine = self._engine
+        return {} if engine is None else engine_stats(engine)
 
     def _answer(
-        self, prompt: GroundedPrompt, options: SamplingOptions
+        self, prompt: GroundedPrompt, options: SamplingOptions, cancellation: Cancellation | None
     ) -> Iterator[TokenEvent | GroundedAnswer]:
-        cited = CitedText(prompt.passages)
+        cited = CitedText(prompt.passages, ranks=prompt.ranks)
         num_tokens = 0
-        for text, token_id in self._stream(prompt.token_ids, options):
+        for text, token_id in self._stream(prompt.token_ids, options, cancellation):
             num_tokens += token_id is not None
             if shown := cited.push(text):
                 yield TokenEvent(shown, token_id)
@@ -177,9 +191,15 @@ class CheckpointGenerator(Generator):
             usage=usage,
         )
 
-    def _stream(self, token_ids: list[int], options: SamplingOptions) -> Iterator[TokenEvent]:
+    def _stream(
+        self, token_ids: list[int], options: SamplingOptions, cancellation: Cancellation | None = None
+    ) -> Iterator[TokenEvent]:
         """Closing the iterator cancels the request."""
-        yield from self.engine.iterate(self._request(token_ids, options))
+        engine, request = self.engine, self._request(token_ids, options)
+        tokens = engine.iterate(request)
+        if cancellation is not None:
+            cancellation.on_cancel(lambda: engine.cancel(request.request_id))
+        yield from tokens
 
     def _complete(self, requests: Sequence[GenerationRequest]) -> list[Completion]:
         """Run requests side by side; the first error is raised, and the rest cancelled."""
@@ -238,6 +258,24 @@ def _completion(progress: RequestProgress) -> Completion:
         logprobs=progress.logprobs,
         top_logprobs=progress.top_logprobs,
     )
+
+
+def engine_stats(engine: ContinuousBatchingEngine) -> dict[str, float]:
+    """An engine's counts and its present state, under the names of `Generator.stats`."""
+    scheduler = engine.scheduler
+    counts = {
+        f"{field.name.removeprefix('num_')}_total": getattr(engine.stats, field.name)
+        for field in fields(engine.stats)
+    }
+    return {
+        **counts,
+        "preemptions_total": scheduler.num_preemptions,
+        "running_sequences": len(scheduler.running),
+        "waiting_sequences": len(scheduler.waiting),
+        "kv_usage": scheduler.memory.usage,
+        "prefix_hit_rate": engine.stats.prefix_hit_rate,
+        "acceptance_rate": engine.stats.acceptance_rate,
+    }
 
 
 def _unsupported(text: str, usage: Usage) -> GroundedAnswer:

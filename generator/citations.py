@@ -100,10 +100,12 @@ class CitedText:
     `[1, 2]` becomes `[1][2]`. A sentence without one gets the passage that clearly says it, or else the mark
     `[?]`: nothing given backs it. Code in `backticks` is left alone, margins of the whole text are trimmed.
     What a citation or mark needs to be decided is held back, so the pieces joined are exactly `text`.
+    Where the prompt has the passages in another order than the reader, `ranks` are the numbers to show.
     """
 
-    def __init__(self, passages: Sequence[Passage]) -> None:
+    def __init__(self, passages: Sequence[Passage], *, ranks: Sequence[int] | None = None) -> None:
         self._passages = passages
+        self._shown_rank = dict(enumerate(ranks or range(1, len(passages) + 1), start=1))
         self._finder = EvidenceFinder(passages)
         self._pending = ""  # not decided yet
         self._spaces = ""  # held until something follows them
@@ -188,7 +190,7 @@ class CitedText:
             if evidence := evidence or self._backing(whole, rank):
                 held.append((rank, evidence))
         self._evidence += held
-        return "".join(f"[{rank}]" for rank, _ in held)
+        return "".join(f"[{self._shown_rank[rank]}]" for rank, _ in held)
 
     def _backing(self, claim: str, rank: int) -> Evidence | None:
         evidence = self._finder.find(claim, rank)
@@ -230,7 +232,7 @@ class CitedText:
         if backed and max(backed)[0] >= _MIN_UNCITED_COVERAGE:
             _, negative_rank, evidence = max(backed)
             self._evidence.append((-negative_rank, evidence))
-            return f" [{-negative_rank}]"
+            return f" [{self._shown_rank[-negative_rank]}]"
         claims = len(words(sentence)) >= _MIN_CLAIM_WORDS and not self._inside_code()
         return f" {UNSUPPORTED_MARK}" if claims else ""
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     import torch
 
+    from generator.cancellation import Cancellation
     from generator.reader.reader import Reader
 
 
@@ -48,9 +49,16 @@ class ReaderGenerator(Generator):
         passages: Sequence[Passage],
         *,
         options: SamplingOptions | None = None,
+        scores: Sequence[float] | None = None,
+        score_band: float = 0.0,
+        cancellation: Cancellation | None = None,
         **overrides: Unpack[SamplingOverrides],
     ) -> Iterator[TokenEvent | GroundedAnswer]:
-        """See `Generator.answer_stream`."""
+        """See `Generator.answer_stream`.
+
+        Each passage is read by itself, so their order saves nothing; the words come in one go, so a
+        cancellation has nothing to end.
+        """
         limit = overrides.get("max_new_tokens", options.max_new_tokens if options else None)
         return self.reader.answer_stream(question, passages, max_new_tokens=limit)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
@@ -19,6 +19,8 @@ from generator.types import (
 
 if TYPE_CHECKING:
     import torch
+
+    from generator.cancellation import Cancellation
 
 READER = "reader"
 Prompt = str | Sequence[int]
@@ -108,9 +110,22 @@ class Generator(ABC):
         passages: Sequence[Passage],
         *,
         options: SamplingOptions | None = None,
+        scores: Sequence[float] | None = None,
+        score_band: float = 0.0,
+        cancellation: Cancellation | None = None,
         **overrides: Unpack[SamplingOverrides],
     ) -> Iterator[TokenEvent | GroundedAnswer]:
-        """Answer from passages: pieces of the text, then the whole answer as the last item."""
+        """Answer from passages: pieces of the text, then the whole answer as the last item.
+
+        With the passages' `scores`, best first, those that differ by at most `score_band` times the best one
+        may change places in the prompt to save work; the marks in the text count as the call does.
+        Closing the iterator ends it. `cancellation` does so from another thread, also while that waits for
+        its next item; what then comes is not the whole answer.
+        """
+
+    def stats(self) -> Mapping[str, float]:
+        """What was done so far and what is in the making, by name: `..._total` only grows."""
+        return {}
 
     def answer(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from generator.citations import CitedText, EvidenceFinder, says_unanswerable, sentences
@@ -129,6 +129,7 @@ def test_refusals_are_recognised(text: str, refuses: bool) -> None:
     assert says_unanswerable(text) is refuses
 
 
+@settings(deadline=None)
 @given(
     text=st.lists(
         st.sampled_from(
@@ -168,6 +169,7 @@ def test_what_is_shown_does_not_depend_on_how_the_text_comes(text: str, data: st
         assert 0 <= span.start < span.end <= len(passage)
 
 
+@settings(deadline=None)
 @given(text=st.text(max_size=60))
 def test_sentences_cover_all_words_in_order(text: str) -> None:
     spans = sentences(text)
@@ -194,3 +196,16 @@ def test_scripts_without_spaces_are_compared_by_character() -> None:
     evidence = finder.find("橋は川を渡ります", 1)
     assert evidence is not None
     assert (evidence.start, evidence.end) == (5, 12)
+
+
+def test_marks_are_shown_as_the_reader_counts_where_the_prompt_counts_otherwise() -> None:
+    said = "Workers finished the bridge in 1932 [1]. The tower stands 330 metres tall. It was built [1, 2]."
+    prompt_order = [PASSAGES[1], PASSAGES[0]]
+    cited = CitedText(prompt_order, ranks=(2, 1))
+    shown = cited.push(said) + cited.finish()
+    assert shown == cited.text
+    assert shown.startswith("Workers finished the bridge in 1932 [2]. The tower stands 330 metres tall. [1]")
+    assert quotes(cited)[:2] == [
+        ("bridge", "Workers finished the bridge in 1932."),
+        ("tower", "It stands 330 metres tall."),
+    ]

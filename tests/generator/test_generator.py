@@ -21,6 +21,7 @@ from generator import (
     SamplingOptions,
     TokenEvent,
 )
+from generator.cache.sizing import kv_bytes_per_token
 from generator.checkpoint import CheckpointGenerator
 from generator.embedded import ReaderGenerator
 from generator.errors import (
@@ -259,6 +260,31 @@ def test_long_passages_are_cut_to_the_context(scripted: Scripted) -> None:
     answer = scripted.script("The tower was built in 1889 [1].").answer("when?", passages)
     assert answer.supported
     assert answer.usage.num_prompt_tokens < 1024
+
+
+def test_passages_that_change_places_keep_their_numbers_in_the_answer(scripted: Scripted) -> None:
+    tower, bridge = PASSAGES
+    said = scripted.script("The bridge crosses the river [1].")
+    said.answer("where?", [bridge, tower])
+    close = {"scores": [0.50, 0.49], "score_band": 0.05}
+    answer = last(said.answer_stream("when?", [tower, bridge], **close))
+    assert "[1] The bridge" in said.tokenizer.decode(said.prompts[0])  # as it is cached already
+    assert answer.text == "The bridge crosses the river [2]."
+    assert answer.passage_ids == ("bridge",)
+    far = {"scores": [0.50, 0.30], "score_band": 0.05}
+    kept = last(said.answer_stream("when?", [tower, bridge], **far))
+    assert "[1] The old tower" in said.tokenizer.decode(said.prompts[0])
+    assert "[1]" not in kept.text  # the tower's sentences do not say so
+
+
+def test_passages_are_cut_to_a_memory_that_is_smaller_than_the_context(loaded: CheckpointGenerator) -> None:
+    memory = 700  # tokens, of a context of 1024
+    kv_bytes = memory * kv_bytes_per_token(loaded.model.config, loaded.model.dtype)
+    engine = ContinuousBatchingEngine(loaded.model, loaded.tokenizer, kv_bytes=kv_bytes)
+    small = CheckpointGenerator(loaded.model, loaded.tokenizer, engine=engine)
+    passages = [("long", "The tower was built in 1889. " * 300)]
+    answer = small.answer("when?", passages, max_new_tokens=8)
+    assert 600 < answer.usage.num_prompt_tokens <= memory - 8
 
 
 @pytest.mark.parametrize("question", ["", "  \n"])

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from generator.errors import PromptTooLong
-from generator.prompting import SYSTEM, UNANSWERABLE, _fit, build_prompt
+from generator.chat import ChatTemplate
+from generator.errors import ChatTemplateFailed, PromptTooLong
+from generator.prompting import SYSTEM, UNANSWERABLE, CachedOrder, build_prompt
 from generator.tokenizer import Tokenizer
 
 PASSAGES = [("a", "the red tower"), ("b", "the blue bridge is built on the river")]
@@ -80,11 +81,62 @@ def test_too_many_passages_lose_the_last_rather_than_all_their_text(tokenizer: T
     assert all(len(text) > 10 for _, text in prompt.passages)
 
 
-def test_a_cut_that_tokenises_longer_than_expected_is_cut_again(tokenizer: Tokenizer) -> None:
-    passages = [("a", "tower bridge " * 40), ("b", "the red tower")]
-    whole = len(build_prompt(tokenizer, "what?", passages, max_tokens=5000).token_ids)
-    prompt = _fit(tokenizer, "what?", passages, whole - 20, limit=320)
-    assert whole - 26 <= len(prompt.token_ids) <= whole - 20
+def test_a_passage_has_the_same_tokens_wherever_it_stands(tokenizer: Tokenizer) -> None:
+    [(_, first), (_, second)] = PASSAGES
+    one, other = (
+        build_prompt(tokenizer, "what?", passages, max_tokens=2000).token_ids
+        for passages in (PASSAGES, PASSAGES[::-1])
+    )
+    for text in (first, second):
+        tokens = tokenizer.encode(f" {text}\n\n", add_special_tokens=False)
+        for prompt in (one, other):
+            assert any(prompt[at : at + len(tokens)] == tokens for at in range(len(prompt)))
+
+
+def test_the_whole_prompt_reads_like_the_text_it_is_made_of(tokenizer: Tokenizer) -> None:
+    body = "Passages:\n\n[1] the red tower\n\n[2] the blue bridge is built on the river\n\nQuestion: what?"
+    prompt = build_prompt(tokenizer, "what?", PASSAGES, max_tokens=2000)
+    text = tokenizer.backend.decode(prompt.token_ids, skip_special_tokens=False)
+    if tokenizer.chat_template is None:
+        assert text == f"{SYSTEM}\n\n{body}\n\nAnswer:"
+    else:
+        messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": body}]
+        assert text == tokenizer.chat_template.render(messages)
+
+
+def test_passages_close_in_score_follow_what_is_cached_and_are_numbered_anew(tokenizer: Tokenizer) -> None:
+    passages = [*PASSAGES, ("c", "hello world")]
+    cached = build_prompt(tokenizer, "who?", [passages[1], passages[0]], max_tokens=2000).token_ids
+    asked = []
+
+    def num_cached_tokens(token_ids: list[int]) -> int:
+        asked.append(token_ids)
+        return num_common(token_ids, cached)
+
+    close = CachedOrder([0.50, 0.49, 0.40], 0.05, num_cached_tokens)
+    prompt = build_prompt(tokenizer, "what?", passages, max_tokens=2000, cached_order=close)
+    assert prompt.ranks == (2, 1, 3)
+    assert [id_ for id_, _ in prompt.passages] == ["b", "a", "c"]
+    text = tokenizer.decode(prompt.token_ids)
+    assert "[1] the blue bridge" in text
+    assert "[2] the red tower" in text
+    assert prompt.token_ids in asked
+    for scores, band in (([0.50, 0.40, 0.30], 0.05), ([0.50, 0.49, 0.40], 0.0)):
+        far = CachedOrder(scores, band, num_cached_tokens)
+        kept = build_prompt(tokenizer, "what?", passages, max_tokens=2000, cached_order=far)
+        assert kept == build_prompt(tokenizer, "what?", passages, max_tokens=2000)
+
+
+def num_common(left: list[int], right: list[int]) -> int:
+    pairs = enumerate(zip(left, right, strict=False))
+    return next((place for place, (a, b) in pairs if a != b), min(len(left), len(right)))
+
+
+def test_a_template_that_hides_what_the_user_says_is_a_typed_error(tokenizer: Tokenizer) -> None:
+    for source in ("hello", "{{ messages[-1].content }} {{ messages[-1].content }}"):
+        tokenizer.chat_template = ChatTemplate(source)
+        with pytest.raises(ChatTemplateFailed, match="what the user says"):
+            build_prompt(tokenizer, "what?", PASSAGES, max_tokens=2000)
 
 
 def test_a_question_longer_than_the_context_is_a_typed_error(tokenizer: Tokenizer) -> None:
