@@ -45,6 +45,7 @@ def test_every_setting_can_be_set_in_the_environment(tmp_path):
         "dtype": ("float16", "float16"),
         "quantization": ("int8", "int8"),
         "embedding_cache_bytes": ("2000000", 2_000_000),
+        "recall_target": ("0.9", 0.9),
         "server.max_body_bytes": ("4096", 4096),
         "parsing.max_memory_bytes": ("300000000", 300_000_000),
     }
