@@ -58,7 +58,7 @@ def places(embedder: HashingEmbedder) -> dict[str, tuple[Any, str]]:
         "after a commit": (ingest._Run, "_count"),
         "pruning": (CatalogWriter, "remove_file"),
         "writing a checkpoint": (checkpoint, "_write_index"),
-        "syncing a file": (checkpoint.os, "fsync"),  # the vectors, the folder, the stamp, the folder
+        "syncing a file": (os, "fsync"),  # the vectors, the folder, the stamp, the folder
         "clearing up": (Path, "unlink"),
         "the end": (CatalogWriter, "finish_run"),
     }
