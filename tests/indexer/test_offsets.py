@@ -1,0 +1,85 @@
+"""Where a chunk says it is, it is: in its document's text, and on the page inside its boxes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from harness import offsets
+
+from indexer.index import Index
+from indexer.parsers import ParseOptions
+
+sys.path.insert(0, str(Path(__file__).parent / "parsers"))  # for parsing_samples
+
+from parsing_samples import Words, make_pdf
+
+CORPUS = Path(__file__).parents[2] / "examples" / "corpus"
+
+
+def columns(page: int) -> list[Words]:
+    """A page of two columns of words that no other place has, with a word that is broken at a line's end."""
+    lines = []
+    for column, x in enumerate((72, 330)):
+        lines.append(Words(x, 80, f"Heading p{page}c{column}", size=16, bold=True))
+        for row in range(12):
+            text = " ".join(f"p{page}c{column}r{row}w{word}" for word in range(3))
+            lines.append(Words(x, 110 + 14 * row, f"{text} har-" if row == 11 else text))
+        lines.append(Words(x, 110 + 14 * 12, "bour master."))
+    return lines
+
+
+@pytest.fixture
+def pdf(tmp_path: Path) -> Path:
+    path = tmp_path / "corpus" / "columns.pdf"
+    path.parent.mkdir()
+    path.write_bytes(make_pdf([columns(page) for page in range(1, 5)]))
+    return path
+
+
+def test_every_chunk_of_the_example_corpus_is_where_it_says(index: Index, parsed: list[str]):
+    index.ingest([CORPUS], parse_options=ParseOptions(ocr=False))
+    findings = offsets.check(index)
+    assert findings.documents > 15
+    assert findings.chunks > findings.documents
+    assert findings.wrong == []
+    assert findings.outside == []
+    assert findings.pdf_chunks > 0
+
+
+def test_the_words_of_a_pdf_lie_in_their_boxes_on_their_page(index: Index, pdf: Path):
+    index.ingest([pdf])
+    findings = offsets.check(index)
+    assert findings.wrong == []
+    assert findings.outside == []
+    assert findings.pdf_chunks == findings.chunks >= 8
+    assert findings.words >= 4 * 2 * 36
+    assert findings.share_inside == 1
+
+
+def test_the_check_would_notice_words_outside_their_boxes_and_boxes_on_another_page(
+    index: Index, pdf: Path, monkeypatch: pytest.MonkeyPatch
+):
+    index.ingest([pdf])
+    real = offsets.catalog_reader.load_chunks
+
+    def moved(connection: object, ids: object) -> list:
+        import dataclasses
+
+        chunks = real(connection, ids)
+        shift = [box._replace(y0=box.y0 + 300, y1=box.y1 + 300) for box in chunks[0].boxes]
+        chunks[0] = dataclasses.replace(chunks[0], boxes=tuple(shift))
+        turned = [box._replace(page=box.page + 1) for box in chunks[1].boxes]
+        chunks[1] = dataclasses.replace(chunks[1], boxes=tuple(turned), start=chunks[1].start + 1)
+        return chunks
+
+    monkeypatch.setattr(offsets.catalog_reader, "load_chunks", moved)
+    findings = offsets.check(index)
+    assert len(findings.outside) == 1
+    assert [line.rpartition(" ")[2] for line in findings.wrong] == ["text", "[2]"]
+    assert findings.share_inside < 1
+
+
+def test_folding_undoes_ligatures_case_and_breaks():
+    assert offsets.folded("ofﬁce-\nHours 2") == "officehours2"
