@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from email import message_from_bytes, policy
 from email.message import Message
 
+from indexer.parsers.attachments import MAX_ATTACHMENTS, add_attachment
 from indexer.parsers.building import DocumentBuilder
 from indexer.parsers.decoding import decode_text
-from indexer.parsers.detect import detect_format
-from indexer.parsers.errors import EncryptedFile, ParseError, UndecodableText
+from indexer.parsers.errors import EncryptedFile, UndecodableText
 from indexer.parsers.failures import file_title
-from indexer.parsers.formats import IMAGE_FORMATS, UNSUPPORTED
 from indexer.parsers.markup import add_html
 from indexer.parsers.normalise import normalise_text, one_line
 from indexer.parsers.options import ParseOptions
@@ -22,7 +21,6 @@ from indexer.types import ParsedDocument
 _HEADERS = ("From", "To", "Cc", "Bcc", "Date", "Subject")
 _ENCRYPTED = ("application/pkcs7-mime", "application/x-pkcs7-mime", "multipart/encrypted")
 _SIGNATURES = ("application/pgp-signature", "application/pkcs7-signature", "application/x-pkcs7-signature")
-_MAX_ATTACHMENTS = 100
 _MAX_DEPTH = 3  # messages within messages
 _MAX_PARTS = 1000
 # What the header parser raises on headers that only look like their kind.
@@ -84,37 +82,15 @@ class _Mail:
 
     def _add_attachment(self, part: Message, depth: int) -> None:
         self._num_attachments += 1
-        if self._num_attachments > _MAX_ATTACHMENTS:
-            self._builder.warn(f"Only the first {_MAX_ATTACHMENTS} attachments were looked at.")
+        if self._num_attachments > MAX_ATTACHMENTS:
+            self._builder.warn(f"Only the first {MAX_ATTACHMENTS} attachments were looked at.")
             return
         if part.get_content_type() == "message/rfc822":
             inner = part.get_payload()
             if isinstance(inner, list) and inner and depth < _MAX_DEPTH:
                 self.add(inner[0], depth=depth + 1)
             return
-        title = _file_name(part)
-        data = _payload(part)
-        self._builder.add("text", f"Attachment: {title} ({len(data):,} bytes)", name="attachment")
-        self._add_document(data, title, depth)
-
-    def _add_document(self, data: bytes, title: str, depth: int) -> None:
-        """The text of an attachment; one that cannot be read costs a warning, not the mail."""
-        from indexer.parsers.registry import parse
-
-        format = detect_format(data[:65536], title) if data else None
-        if (
-            format is None
-            or format in IMAGE_FORMATS
-            or format in UNSUPPORTED
-            or (format == "eml" and depth >= _MAX_DEPTH)
-        ):
-            return
-        try:
-            document = parse(data, name=title, options=self._builder.options)
-        except ParseError as error:
-            self._builder.warn(f"Attachment {title}: {error.message}")
-            return
-        self._builder.add_document(document, name=title, level=depth + 1)
+        add_attachment(self._builder, _payload(part), _file_name(part), level=depth + 1)
 
 
 def _parts(message: Message) -> tuple[list[Message], list[Message]]:

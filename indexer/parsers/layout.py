@@ -13,6 +13,7 @@ from itertools import pairwise
 from statistics import median
 from typing import NamedTuple
 
+from indexer.parsers.tabular import clean_cell, names_columns
 from indexer.types import BlockKind, Box
 
 
@@ -99,11 +100,16 @@ class TextBlock(NamedTuple):
         return " ".join(row.text for row in self.rows)
 
     def lines(self, page: int) -> list[tuple[str, Box]]:
-        """The block's lines, each with its box; the cells of a table's row are parted by bars."""
-        separator = " | " if self.kind == "table" else " "
-        return [
-            (separator.join(segment.text for segment in row.segments), row.box(page)) for row in self.rows
-        ]
+        """The block's lines, each with its box; a table's are Markdown, with a rule below its header."""
+        if self.kind != "table":
+            return [(row.text, row.box(page)) for row in self.rows]
+        lines = []
+        for number, row in enumerate(self.rows):
+            cells = [clean_cell(segment.text) for segment in row.segments]
+            lines.append((" | ".join(cells), row.box(page)))
+            if number == 0 and names_columns(cells):
+                lines.append((" | ".join(["---"] * len(cells)), row.box(page)))
+        return lines
 
 
 class PlacedBlock(NamedTuple):

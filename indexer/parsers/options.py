@@ -17,6 +17,7 @@ class ParseOptions:
     max_unpacked_bytes: int = 512 * _MIB  # of what one zip-based file holds
     max_characters: int = 32_000_000  # of the document's text
     max_table_rows: int = 100_000  # a table's further rows are dropped with a warning
+    max_nesting: int = 3  # files within files: an attachment of an attachment of an attachment is read
     max_depth: int = 256  # nesting of XML, HTML and JSON
     max_pages: int = 20_000  # of a PDF; further pages are dropped with a warning
     max_ocr_pages: int = 500  # further pages without text are left out with a warning

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from indexer.parsers.attachments import MAX_ATTACHMENTS, add_attachment
 from indexer.parsers.building import DocumentBuilder
 from indexer.parsers.errors import NoExtractableText, OcrUnavailable, TruncatedFile
 from indexer.parsers.failures import file_title, malformed
@@ -70,11 +71,13 @@ def parse_pdf(
     with pdf:
         reading = _Reading(pdf, builder, second, before_ocr_page)
         reading.read()
+        has_text = not builder.is_empty
+        has_text = _add_attachments(pdf, builder) or has_text
         metadata = _metadata(pdf)
     title = metadata.pop("title", "")
     if not _ends_properly(data):
         builder.warn("The file has no end mark: it may be truncated.")
-    if builder.is_empty:
+    if not has_text:
         raise _no_text(builder, reading, data)
     return builder.build(
         format="pdf",
@@ -309,6 +312,28 @@ def _outline(pdf: pypdfium2.PdfDocument) -> Outline:
         if index is not None:
             levels.setdefault((index + 1, fold(bookmark.get_title())), min(bookmark.level + 1, 6))
     return Outline({key: level for key, level in levels.items() if key[1]})
+
+
+def _add_attachments(pdf: pypdfium2.PdfDocument, builder: DocumentBuilder) -> bool:
+    """Append the files that are attached; whether there was text in any."""
+    import pypdfium2
+
+    num_attachments, num_bytes, has_text = pdf.count_attachments(), 0, False
+    for index in range(min(num_attachments, MAX_ATTACHMENTS)):
+        try:
+            attachment = pdf.get_attachment(index)
+            name, data = attachment.get_name(), bytes(attachment.get_data())
+        except (pypdfium2.PdfiumError, UnicodeDecodeError):
+            builder.warn(f"Attachment {index + 1} could not be unpacked.")
+            continue
+        num_bytes += len(data)
+        if num_bytes > builder.options.max_unpacked_bytes:
+            builder.warn(f"Only the first {index} attachments were looked at: they unpack to too much.")
+            break
+        has_text |= add_attachment(builder, data, file_title(name) or "unnamed", level=1)
+    if num_attachments > MAX_ATTACHMENTS:
+        builder.warn(f"Only the first {MAX_ATTACHMENTS} attachments were looked at.")
+    return has_text
 
 
 def _metadata(pdf: pypdfium2.PdfDocument) -> dict[str, str]:

@@ -87,7 +87,12 @@ def _take_header(rows: Iterator[Row]) -> tuple[list[str], Row, list[Row]]:
     if len(last) < 2:
         return [], [], taken  # one column: nothing to name
     texts = [_row_line(row) for row in captions]
-    return (texts, [], [last]) if sum(map(_is_number, last)) * 2 > len(last) else (texts, last, [])
+    return (texts, last, []) if names_columns(last) else (texts, [], [last])
+
+
+def names_columns(row: Row) -> bool:
+    """Whether a table's first row is its header: more than one cell, and not mostly numbers."""
+    return len(row) > 1 and sum(map(_is_number, row)) * 2 <= len(row)
 
 
 def _is_number(cell: str) -> bool:

@@ -89,6 +89,8 @@ def test_paragraphs_end_where_the_space_the_type_or_an_item_says_so() -> None:
 def test_three_rows_of_cells_below_each_other_are_a_table_and_two_are_not() -> None:
     rows = [Row((line("a", 50, 100 + 14 * i), line(f"{i}", 200, 100 + 14 * i))) for i in range(3)]
     assert [block.kind for block in gather_blocks(rows)] == ["table"]
-    assert gather_blocks(rows)[0].lines(4)[1][0] == "a | 1"
-    assert gather_blocks(rows)[0].lines(4)[1][1].page == 4
+    lines = gather_blocks(rows)[0].lines(4)
+    assert [text for text, _ in lines] == ["a | 0", "--- | ---", "a | 1", "a | 2"]
+    assert [box.y0 for _, box in lines] == [100, 100, 114, 128]
+    assert {box.page for _, box in lines} == {4}
     assert "table" not in [block.kind for block in gather_blocks(rows[:2])]

@@ -105,7 +105,17 @@ def test_cells_in_rows_are_a_table(read: Read) -> None:
     ):
         words += [Words(72 + 120 * j, 100 + 14 * i, cell) for j, cell in enumerate(row)]
     document = read(make_pdf([words]), "a.pdf")
-    assert ("table", "Who | Low | High\nAdult | 5 | 6\nChild | 2 | 3\nDog | 1 | 1") in outline_of(document)
+    assert (
+        "table",
+        "Who | Low | High\n--- | --- | ---\nAdult | 5 | 6\nChild | 2 | 3\nDog | 1 | 1",
+    ) in outline_of(document)
+
+
+def test_a_table_of_numbers_alone_has_no_header_to_rule_off(read: Read) -> None:
+    rows = [Words(72 + 120 * j, 100 + 14 * i, f"{i}{j}.5") for i in range(4) for j in range(3)]
+    document = read(make_pdf([rows]), "a.pdf")
+    (table,) = document.blocks
+    assert (table.kind, text_of(document, table).count("\n")) == ("table", 3)
 
 
 def test_ligatures_are_letters(read: Read) -> None:
@@ -294,3 +304,41 @@ def test_links_are_read_with_the_words_that_they_are_laid_over(read: Read) -> No
         (1, "Fares and times are here.: https://ferry.example/fares?a=1"),
         (2, "Call us.: mailto:pier@ferry.example"),
     ]
+
+
+def with_attachments(data: bytes, **attachments: bytes) -> bytes:
+    writer = pypdf.PdfWriter(clone_from=io.BytesIO(data))
+    for name, content in attachments.items():
+        writer.add_attachment(name.replace("_", "."), content)
+    buffer = io.BytesIO()
+    writer.write(buffer)
+    return buffer.getvalue()
+
+
+def test_attachments_are_named_and_those_with_text_are_read(read: Read) -> None:
+    data = with_attachments(
+        make_pdf([page()]), fares_csv=b"a,b\n1,2\n", x_bin=b"\0\1\2", broken_pdf=b"%PDF-1.4 x"
+    )
+    document = read(data, "a.pdf")
+    assert LINES[0] in document.text
+    assert "Attachment: fares.csv (8 bytes)\n\na | b\n--- | ---\n1 | 2" in document.text
+    assert "Attachment: x.bin (3 bytes)" in document.text
+    assert any("broken.pdf" in warning for warning in document.warnings)
+
+
+def test_the_name_of_an_attachment_is_no_text_of_a_pdf_that_has_none(read: Read) -> None:
+    with pytest.raises(NoExtractableText):
+        parse(with_attachments(scanned(), x_bin=b"\0\1"), name="a.pdf", options=ParseOptions(ocr=False))
+    portfolio = with_attachments(scanned(), notes_txt=b"All that matters is in here.")
+    assert "All that matters" in read(portfolio, "a.pdf", ocr=False).text
+
+
+def test_attachments_of_attachments_end_somewhere(read: Read) -> None:
+    data = b"The innermost words."
+    for level in range(6):
+        data = with_attachments(make_pdf([page([f"This is level {level}, and it has words."])]), in_pdf=data)
+        if level == 0:
+            data = data.replace(b"in.pdf", b"in.txt")
+    document = read(data, "a.pdf")
+    assert [f"level {level}," in document.text for level in range(6)] == [False] * 2 + [True] * 4
+    assert any("nested too deep" in warning for warning in document.warnings)
