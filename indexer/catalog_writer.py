@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # A reader that is further behind starts anew, and so the list of removed chunks does not grow for ever.
 HISTORY_GENERATIONS = 1000
+HISTORY_RUNS = 1000
 
 
 class SourceFile(NamedTuple):
@@ -141,20 +142,27 @@ class CatalogWriter:
 
     # --- the journal
 
-    def start_run(self, roots: Sequence[str]) -> tuple[int, bool]:
-        """Note that an ingest begins; returns its row, and whether the one before it was cut off."""
+    def start_run(
+        self, roots: Sequence[str], *, command: str, settings: Mapping[str, Any]
+    ) -> tuple[int, bool]:
+        """Note that an ingest or an import begins, and with which settings.
+
+        Returns its row, and whether the one before it was cut off. The oldest are forgotten: an index that is
+        watched has a run for every change.
+        """
         self.connection.execute("UPDATE runs SET outcome = 'interrupted' WHERE outcome = 'running'")
         last = self.connection.execute("SELECT outcome FROM runs ORDER BY rowid DESC LIMIT 1").fetchone()
         cursor = self.connection.execute(
-            "INSERT INTO runs (started_at, pid, roots, outcome, report) VALUES (?, ?, ?, 'running', '{}')",
-            (time.time(), os.getpid(), _json(roots)),
+            "INSERT INTO runs (started_at, pid, roots, outcome, report) VALUES (?, ?, ?, 'running', ?)",
+            (time.time(), os.getpid(), _json(roots), _json({"command": command, "settings": settings})),
         )
+        self.connection.execute("DELETE FROM runs WHERE rowid <= ?", (cursor.lastrowid - HISTORY_RUNS,))
         return cursor.lastrowid, last not in (None, ("finished",))
 
     def finish_run(self, run: int, outcome: str, report: Mapping[str, Any]) -> None:
-        """Note how an ingest ended."""
+        """Note how a run ended, beside the settings that it began with."""
         self.connection.execute(
-            "UPDATE runs SET finished_at = ?, outcome = ?, report = ? WHERE rowid = ?",
+            "UPDATE runs SET finished_at = ?, outcome = ?, report = json_patch(report, ?) WHERE rowid = ?",
             (time.time(), outcome, _json(report), run),
         )
 

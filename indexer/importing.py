@@ -77,7 +77,7 @@ class _Import:
     def journal(self) -> Iterator[None]:
         """Note in the catalog when the import begins, and how it ends."""
         with self._catalog.write() as writer:
-            row, _ = writer.start_run([os.path.abspath(self._path)])
+            row, _ = writer.start_run([os.path.abspath(self._path)], command="import", settings={})
         try:
             yield
         except BaseException as error:

@@ -104,7 +104,9 @@ class _Run:
     def journal(self, roots: Sequence[str]) -> Iterator[None]:
         """Note in the catalog when the run begins, and how it ends."""
         with self._catalog.write() as writer:
-            row, self._left_vectors = writer.start_run(roots)
+            row, self._left_vectors = writer.start_run(
+                roots, command="ingest", settings=self._settings.summary()
+            )
         try:
             yield
         except BaseException as error:

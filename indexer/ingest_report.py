@@ -42,6 +42,13 @@ class IngestSettings:
             [PARSER_VERSION, CHUNKER_VERSION, json.dumps(choices, sort_keys=True), str(embedder.max_tokens)]
         )
 
+    def summary(self) -> dict[str, Any]:
+        """The settings for the journal; of a password only whether there was one."""
+        values = asdict(self)
+        options = values["options"]
+        options["password"] = options["password"] is not None
+        return values
+
 
 @dataclass(slots=True)
 class Tally:

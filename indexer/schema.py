@@ -102,7 +102,7 @@ CREATE TABLE runs (
     pid INTEGER NOT NULL,
     roots TEXT NOT NULL,                -- JSON array of paths
     outcome TEXT NOT NULL CHECK (outcome IN ('running', 'finished', 'interrupted', 'failed')),
-    report TEXT NOT NULL                -- JSON object of counts and seconds
+    report TEXT NOT NULL                -- JSON object: the command, its settings, counts and seconds
 ) STRICT;
 """
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from store_fakes import HashingEmbedder
 
+from indexer import catalog_writer, planning, reading
 from indexer import ingest as ingest_module
-from indexer import planning, reading
 from indexer.discovery import PathNotFound
 from indexer.errors import DiskFull, EmbedderFailed, EmbedderMismatch, IndexLocked, IndexNotWritable
 from indexer.identity import content_key
@@ -514,6 +514,23 @@ def test_the_journal_says_how_each_run_ended(index: Index, corpus: Path, embedde
     with pytest.raises(ZeroDivisionError):
         index.ingest([corpus])
     assert index.stats().last_ingest["outcome"] == "failed"
+
+
+def test_the_journal_keeps_the_settings_of_a_run_and_never_a_password(
+    index: Index, corpus: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(catalog_writer, "HISTORY_RUNS", 3)
+    options = ParseOptions(password="open sesame", max_pages=7)
+    for _ in range(5):
+        index.ingest([corpus], prune=True, parse_options=options)
+    last = index.stats().last_ingest
+    assert (last["command"], last["indexed"], last["settings"]["prune"]) == ("ingest", 0, True)
+    assert last["settings"]["options"]["max_pages"] == 7
+    assert last["settings"]["options"]["password"] is True
+    with index.catalog.read() as connection:
+        journal = connection.execute("SELECT rowid, outcome, report FROM runs ORDER BY rowid").fetchall()
+    assert [(row, outcome) for row, outcome, _ in journal] == [(n, "finished") for n in (3, 4, 5)]
+    assert not any("sesame" in report for _, _, report in journal)
 
 
 def test_an_interrupted_run_keeps_what_it_committed_and_the_next_one_goes_on(
