@@ -138,7 +138,12 @@ def search_to_dict(result: SearchResult) -> dict[str, Any]:
 
 def hit_to_dict(hit: Hit) -> dict[str, Any]:
     """Returns a hit's JSON form."""
-    return {"rank": hit.rank, "score": round(hit.score, 6), "chunk": _chunk_to_dict(hit.chunk)}
+    return {
+        "rank": hit.rank,
+        "score": round(hit.score, 6),
+        "chunk": _chunk_to_dict(hit.chunk),
+        "parts": [part._asdict() for part in hit.parts],
+    }
 
 
 def _chunk_to_dict(chunk: Chunk) -> dict[str, Any]:

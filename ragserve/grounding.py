@@ -10,7 +10,6 @@ from ragserve.answers import Citation
 
 if TYPE_CHECKING:
     from generator.types import AnswerSpan
-    from indexer.types import Chunk
     from retriever.types import Hit
 
 
@@ -32,7 +31,7 @@ def cite(
         if hit is not None:
             if hit.chunk.document_id not in texts:
                 texts[hit.chunk.document_id] = _text_or_none(hit.chunk.document_id, document_text)
-            citation = _citation(span, hit.rank, hit.chunk, texts[hit.chunk.document_id])
+            citation = _citation(span, hit, texts[hit.chunk.document_id])
         if citation is None:
             num_dropped += 1
         else:
@@ -40,19 +39,22 @@ def cite(
     return tuple(citations), num_dropped
 
 
-def _citation(span: AnswerSpan, mark: int, chunk: Chunk, document: str | None) -> Citation | None:
+def _citation(span: AnswerSpan, hit: Hit, document: str | None) -> Citation | None:
+    chunk = hit.chunk
     if document is None or not 0 <= span.start < span.end <= len(chunk.text):
         return None
     quote = chunk.text[span.start : span.end]
     start, end = chunk.start + span.start, chunk.start + span.end
     if document[start:end] != quote:
         return None
+    # Of a longer passage, the chunk in which the quote begins, or that it follows: it knows the page.
+    part = next((part for part in reversed(hit.parts) if part.start <= start), None)
     return Citation(
-        mark=mark,
-        chunk_id=chunk.id,
+        mark=hit.rank,
+        chunk_id=part.chunk_id if part is not None else chunk.id,
         document_id=chunk.document_id,
         uri=chunk.uri,
-        page=chunk.page,
+        page=part.page if part is not None else chunk.page,
         quote=quote,
         start=start,
         end=end,

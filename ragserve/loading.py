@@ -163,6 +163,7 @@ _PARSERS: Mapping[Any, Callable[[str], Any]] = MappingProxyType(
         int: int,
         int | None: int,
         float: float,
+        float | None: float,
         bool: _to_bool,
     }
 )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from indexer.vector_settings import VectorSettings
     from indexer.worker_values import ParseLimits
     from ragserve.settings import ParsingSettings, ServerSettings, Settings
-    from retriever import BatchPrefetcher, Retriever
+    from retriever import BatchPrefetcher, Reranker, Retriever
 
 _READER_SLOTS = 2
 
@@ -78,11 +78,34 @@ def _first_line(path: Path) -> str:
     return line
 
 
-def open_retriever(index: Index, embedder: Embedder) -> Retriever:
-    """Returns the retriever over an index."""
-    from retriever import Retriever
+def open_retriever(index: Index, embedder: Embedder, settings: Settings) -> Retriever:
+    """Returns the retriever over an index. Raises what `open_reranker` raises."""
+    from retriever import RetrievalSettings, Retriever
 
-    return Retriever(index, embedder)
+    names = {field.name for field in fields(settings.ranking)} & {f.name for f in fields(RetrievalSettings)}
+    ranking = RetrievalSettings(**{name: getattr(settings.ranking, name) for name in names})
+    return Retriever(index, embedder, settings=ranking, reranker=open_reranker(settings, embedder))
+
+
+def open_reranker(settings: Settings, embedder: Embedder) -> Reranker | None:
+    """Returns what reranks; weights of its own are read when it is first used.
+
+    Raises RerankerNotFound, and InvalidRetrievalSettings for an embedder without token vectors.
+    """
+    match settings.ranking.rerank:
+        case "late-interaction":
+            from retriever import LateInteractionReranker
+
+            return LateInteractionReranker(embedder, max_bytes=settings.ranking.rerank_cache_bytes)
+        case "cross-encoder":
+            from retriever import CrossEncoderReranker
+
+            assert settings.ranking.rerank_model is not None  # the settings have checked it
+            return CrossEncoderReranker(
+                settings.ranking.rerank_model, device=settings.device, dtype=settings.dtype
+            )
+        case _:
+            return None
 
 
 def open_batcher(retriever: Retriever, settings: ServerSettings) -> BatchPrefetcher:

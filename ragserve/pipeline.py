@@ -75,13 +75,13 @@ class Pipeline:
             read_only=read_only,
             device=settings.device,
             embedding_cache=parts.open_embedding_cache(settings),
+            vectors=parts.vector_settings(settings),
         )
         return cls(
             index,
             settings=settings,
             embedder=opened,
-            retriever=Lazy(lambda: parts.open_retriever(index, opened)),
-            vectors=parts.vector_settings(settings),
+            retriever=Lazy(lambda: parts.open_retriever(index, opened, settings)),
             generator=Lazy(lambda: generator if generator is not None else parts.open_generator(settings)),
         )
 

@@ -14,6 +14,7 @@ from ragserve.errors import InvalidSetting
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 QUANTIZATIONS = ("none", "int8")
+RERANKERS = ("none", "late-interaction", "cross-encoder")
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 
 
@@ -59,6 +60,54 @@ class ServerSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class RankingSettings:
+    """What becomes of the best passages before they are returned. All of it is off by default."""
+
+    rerank: Annotated[str, About(f"What reads the best passages once more: {', '.join(RERANKERS)}.")] = "none"
+    rerank_model: Annotated[str | None, About("The cross-encoder: a folder or a hub name.")] = None
+    rerank_depth: Annotated[
+        int, About("Best passages that are reranked, compared for copies, and chosen from by MMR.", 1, 1000)
+    ] = 50
+    rerank_weight: Annotated[
+        float, About("What the reranker's opinion counts for; the ranking's own is the rest.", 0, 1)
+    ] = 1.0
+    rerank_cache_bytes: Annotated[
+        int, About("Most memory for the token vectors that late interaction keeps, in bytes.", 0)
+    ] = 268_435_456
+    duplicate_overlap: Annotated[
+        float | None,
+        About("Overlap of words from which a passage is a copy of a better one; none: never.", 0.01, 1),
+    ] = None
+    mmr_lambda: Annotated[
+        float, About("Relevance (1) against novelty (0) when passages are chosen.", 0, 1)
+    ] = 1.0
+    neighbours: Annotated[
+        int, About("Chunks of the document that are added before and after each passage.", 0, 16)
+    ] = 0
+    section_min_hits: Annotated[
+        int | None,
+        About("Passages of one section from which the section is returned instead; none: never.", 2),
+    ] = None
+    section_max_chars: Annotated[int, About("Longest section that is returned so, in characters.", 1)] = 4000
+    repair_disfluencies: Annotated[
+        bool, About('Search for what a speaker meant: "what is no wait who founded X" asks who founded X.')
+    ] = False
+
+    def __post_init__(self) -> None:
+        _check(self, prefix="ranking.")
+        if self.rerank not in RERANKERS:
+            raise InvalidSetting(
+                f"ranking.rerank is {self.rerank!r}, which is unknown.",
+                hint=f"Use {', '.join(RERANKERS[:-1])} or {RERANKERS[-1]}.",
+            )
+        if self.rerank == "cross-encoder" and not self.rerank_model:
+            raise InvalidSetting(
+                "ranking.rerank is cross-encoder, but ranking.rerank_model names none.",
+                hint="Set ranking.rerank_model to a folder, or to a hub name such as ms-marco-MiniLM-L6-v2.",
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class ParsingSettings:
     """What an ingest reads of a file, and where it stops: a hostile file must not fill the memory."""
 
@@ -101,6 +150,12 @@ class Settings:
     embedding_cache_bytes: Annotated[
         int, About("Size of that cache, in bytes; what was not used for longest goes first.", 1_048_576)
     ] = 4_294_967_296
+    exact_chunks: Annotated[
+        int, About("Chunks up to which a search compares all vectors; beyond, the probably near ones.", 0)
+    ] = 100_000
+    recall_target: Annotated[
+        float, About("Share of the 10 nearest chunks to be found where not all are compared.", 0.5, 0.999)
+    ] = 0.98
     generator: Annotated[str, About("Answering model: reader (embedded), a folder or a hub name.")] = "reader"
     adapter: Annotated[
         str | None, About("LoRA adapter to merge into the answering model: a folder in PEFT form.")
@@ -118,6 +173,7 @@ class Settings:
         int | None, About("Longest answer, in tokens; none: as long as suits the model.", 1, 1_000_000)
     ] = None
     parsing: ParsingSettings = field(default_factory=ParsingSettings)
+    ranking: RankingSettings = field(default_factory=RankingSettings)
     server: ServerSettings = field(default_factory=ServerSettings)
 
     def __post_init__(self) -> None:
@@ -143,7 +199,9 @@ class Settings:
         return load_settings(flags=flags).settings
 
 
-SECTIONS: Mapping[str, type] = MappingProxyType({"parsing": ParsingSettings, "server": ServerSettings})
+SECTIONS: Mapping[str, type] = MappingProxyType(
+    {"parsing": ParsingSettings, "ranking": RankingSettings, "server": ServerSettings}
+)
 """Settings that are written under a heading of their own in ragserve.toml."""
 
 
@@ -176,6 +234,7 @@ _KINDS: Mapping[Any, tuple[tuple[type, ...], str]] = MappingProxyType(
         int: ((int,), "a whole number"),
         int | None: ((int, type(None)), "a whole number"),
         float: ((int, float), "a number"),
+        float | None: ((int, float, type(None)), "a number"),
         bool: ((bool,), "true or false"),
         Path: ((Path,), "a path"),
         Path | None: ((Path, type(None)), "a path"),
@@ -185,18 +244,12 @@ _KINDS: Mapping[Any, tuple[tuple[type, ...], str]] = MappingProxyType(
 
 
 def _declared(owner: type, prefix: str) -> dict[str, Declared]:
-    exact_chunks: Annotated[
-        int, About("Chunks up to which a search compares all vectors; beyond, the probably near ones.", 0)
-    ] = 100_000
-    recall_target: Annotated[
-        float, About("Share of the 10 nearest chunks to be found where not all are compared.", 0.5, 0.999)
-    ] = 0.98
     hints = get_type_hints(owner, include_extras=True)
     with_about = {name: get_args(hint) for name, hint in hints.items() if hasattr(hint, "__metadata__")}
     return {f"{prefix}{name}": Declared(kind, about) for name, (kind, about) in with_about.items()}
 
 
-def _check(settings: Settings | ParsingSettings | ServerSettings, *, prefix: str) -> None:
+def _check(settings: Settings | ParsingSettings | RankingSettings | ServerSettings, *, prefix: str) -> None:
     for key, (kind, about) in declared_settings().items():
         section, _, name = key.rpartition(".")
         if section != prefix.rstrip("."):

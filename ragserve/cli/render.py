@@ -47,7 +47,8 @@ def hits(result: SearchResult, width: int) -> str:
 def explanation(result: SearchResult, width: int) -> str:
     """Returns how passages were found: the cache tier, what the retriever says of it, its timings."""
     lines = [f"Retrieval: {result.tier}"]
-    lines += [fill(f"{name}: {value}", first="  ", width=width) for name, value in result.explanation.items()]
+    for name, value in result.explanation.items():
+        lines.extend(_explained(name, value, width))
     return "\n".join([*lines, *_milliseconds(result.timings)])
 
 
@@ -161,6 +162,16 @@ def _copies(uris: Sequence[str], *, indent: int, width: int) -> Iterator[str]:
 def _where(uri: str, page: int | None) -> str:
     path = display_path(uri)
     return f"{path}, page {page}" if page is not None else path
+
+
+def _explained(name: str, value: object, width: int) -> Iterator[str]:
+    """A line; of a list of things that were done, a line each."""
+    if isinstance(value, list) and value and all(isinstance(one, Mapping) for one in value):
+        for one in value:
+            facts = ", ".join(f"{key} {fact}" for key, fact in one.items())
+            yield fill(f"{name}: {facts}", first="  ", width=width)
+    else:
+        yield fill(f"{name}: {value}", first="  ", width=width)
 
 
 def _milliseconds(seconds: Mapping[str, float]) -> list[str]:

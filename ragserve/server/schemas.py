@@ -83,12 +83,22 @@ class ChunkModel(BaseModel):
     kind: ChunkKind
 
 
+class PassagePartModel(BaseModel):
+    """A chunk of the index within a longer passage."""
+
+    chunk_id: str
+    start: int
+    end: int
+    page: int | None
+
+
 class HitModel(BaseModel):
-    """A passage and how well it fits."""
+    """A passage and how well it fits; `parts` are the chunks that it consists of, if they are several."""
 
     rank: int
     score: float
     chunk: ChunkModel
+    parts: list[PassagePartModel]
 
 
 class SearchResponse(BaseModel):

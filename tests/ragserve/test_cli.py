@@ -132,8 +132,8 @@ def test_search_prints_hits_with_the_documented_names(filled, corpus):
     assert set(document) == {"hits", "tier", "timings", "explanation"}
     assert document["tier"] in {"miss", "exact", "certified", "approximate"}
     first = document["hits"][0]
-    assert set(first) == {"rank", "score", "chunk"}
-    assert first["rank"] == 1
+    assert set(first) == {"rank", "score", "chunk", "parts"}
+    assert (first["rank"], first["parts"]) == (1, [])
     chunk = first["chunk"]
     assert chunk["uri"] == str((corpus / "garden.txt").resolve())
     assert set(chunk) == {

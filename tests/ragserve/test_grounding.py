@@ -9,12 +9,14 @@ from generator.types import AnswerSpan
 from indexer.errors import UnknownDocument
 from indexer.types import Chunk
 from ragserve.grounding import cite
+from retriever.types import PassagePart
 
 
 @dataclass(frozen=True)
 class HitLike:
     chunk: Chunk
     rank: int
+    parts: tuple[PassagePart, ...] = ()
 
 
 def chunk_of(document: str, start: int, end: int, *, chunk_id: str = "c", document_id: str = "d") -> Chunk:
@@ -61,6 +63,17 @@ def test_a_citation_names_every_file_that_says_it():
     ((citation,), _) = cite([AnswerSpan("c", 0, 5)], [HitLike(chunk, 1)], lambda _: "hello world")
     assert citation.uri == "/notes.txt"
     assert citation.to_dict()["uris"] == ["/notes.txt", "/old/notes.txt", "/x/notes.txt"]
+
+
+def test_a_quote_from_a_longer_passage_names_the_chunk_and_the_page_that_it_begins_on():
+    document = "on page four. on page five. on page six."
+    passage = chunk_of(document, 0, len(document), chunk_id="passage")
+    parts = (PassagePart("a", 0, 13, 4), PassagePart("b", 14, 27, 5), PassagePart("c", 28, 40, 6))
+    spans = [AnswerSpan("passage", *span) for span in ((0, 13), (14, 27), (22, 36), (13, 20), (28, 40))]
+    citations, num_dropped = cite(spans, [HitLike(passage, 1, parts)], {"d": document}.__getitem__)
+    found = [(citation.chunk_id, citation.page) for citation in citations]
+    assert found == [("a", 4), ("b", 5), ("b", 5), ("a", 4), ("c", 6)]
+    assert num_dropped == 0
 
 
 def test_citations_keep_the_order_of_the_evidence():

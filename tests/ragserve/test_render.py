@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from indexer.types import Chunk
-from ragserve.cli.render import WrappingWriter, display_path, hits
+from ragserve.cli.render import WrappingWriter, display_path, explanation, hits
 from ragserve.cli.session import path_glob
 from retriever.types import Hit, SearchResult
 
@@ -39,6 +39,20 @@ def test_the_indents_of_code_stay():
 
 def test_nothing_is_nothing():
     assert written([], 80) == written([""], 80) == ""
+
+
+def test_each_thing_that_was_done_to_the_ranking_is_explained_on_a_line_of_its_own():
+    done = {
+        "ranks_before": [3, 1],
+        "suppressed": [{"chunk_id": "a", "copy_of": "b", "overlap": 0.9}, {"chunk_id": "c", "copy_of": "b"}],
+    }
+    assert explanation(SearchResult((), "miss", {"rerank": 0.002}, done), 80).splitlines() == [
+        "Retrieval: miss",
+        "  ranks_before: [3, 1]",
+        "  suppressed: chunk_id a, copy_of b, overlap 0.9",
+        "  suppressed: chunk_id c, copy_of b",
+        "  rerank: 2.0 ms",
+    ]
 
 
 def test_a_path_is_shown_as_one_would_type_it_here(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import FrozenInstanceError
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,7 +11,16 @@ from indexer.worker_values import ParseLimits
 from ragserve import parts
 from ragserve.errors import InvalidSetting, UnknownSetting
 from ragserve.loading import load_settings
-from ragserve.settings import ParsingSettings, ServerSettings, Settings, declared_settings, value_of
+from ragserve.settings import (
+    ParsingSettings,
+    RankingSettings,
+    ServerSettings,
+    Settings,
+    declared_settings,
+    value_of,
+)
+from retriever import RetrievalSettings
+from retriever.errors import InvalidRetrievalSettings, RerankerNotFound
 
 
 def test_a_flag_beats_the_environment_beats_the_file_beats_the_default(tmp_path):
@@ -36,6 +46,7 @@ def test_every_setting_can_be_set_in_the_environment(tmp_path):
         int: ("7", 7),
         int | None: ("8", 8),
         float: ("1.5", 1.5),
+        float | None: ("0.5", 0.5),
         bool: ("true", True),
         Path: ("/x", Path("/x")),
         Path | None: ("/x", Path("/x")),
@@ -47,6 +58,9 @@ def test_every_setting_can_be_set_in_the_environment(tmp_path):
         "embedding_cache_bytes": ("2000000", 2_000_000),
         "recall_target": ("0.9", 0.9),
         "server.max_body_bytes": ("4096", 4096),
+        "ranking.rerank": ("late-interaction", "late-interaction"),
+        "ranking.rerank_weight": ("0.25", 0.25),
+        "ranking.mmr_lambda": ("0.25", 0.25),
         "parsing.max_memory_bytes": ("300000000", 300_000_000),
     }
     for key, declared in declared_settings().items():
@@ -55,6 +69,48 @@ def test_every_setting_can_be_set_in_the_environment(tmp_path):
         loaded = load_settings(environ={name: text}, folder=tmp_path)
         assert value_of(loaded.settings, key) == value
         assert loaded.origins[key] == name
+
+
+def test_what_becomes_of_the_best_passages_is_the_retrievers_to_say_until_it_is_set(tmp_path):
+    index = SimpleNamespace(folder=tmp_path)
+    retriever = parts.open_retriever(index, WordEmbedder(), Settings())
+    assert (retriever.settings, retriever.reranker) == (RetrievalSettings(), None)
+    (tmp_path / "ragserve.toml").write_text(
+        '[ranking]\nrerank = "late-interaction"\nrerank_depth = 20\nmmr_lambda = 0.7\nneighbours = 1\n'
+        "duplicate_overlap = 0.8\nsection_min_hits = 2\nrepair_disfluencies = true\n"
+    )
+    loaded = load_settings(environ={}, folder=tmp_path).settings
+    retriever = parts.open_retriever(index, WordEmbedder(), loaded)
+    assert retriever.reranker.name == "late interaction"
+    assert retriever.settings == RetrievalSettings(
+        reranker=retriever.reranker.fingerprint,
+        rerank_depth=20,
+        mmr_lambda=0.7,
+        neighbours=1,
+        duplicate_overlap=0.8,
+        section_min_hits=2,
+        repair_disfluencies=True,
+    )
+
+
+def test_a_reranker_that_cannot_be_is_an_error_before_anything_is_asked():
+    with pytest.raises(InvalidSetting, match=r"ranking\.rerank is 'bm25'"):
+        RankingSettings(rerank="bm25")
+    with pytest.raises(InvalidSetting, match="rerank_model names none"):
+        RankingSettings(rerank="cross-encoder")
+    nowhere = RankingSettings(rerank="cross-encoder", rerank_model="/no/such/folder")
+    with pytest.raises(RerankerNotFound, match="no model folder"):
+        parts.open_reranker(Settings(ranking=nowhere), WordEmbedder())
+    without_tokens = SimpleNamespace(fingerprint="plain")
+    with pytest.raises(InvalidRetrievalSettings, match="token vectors"):
+        parts.open_reranker(Settings(ranking=RankingSettings(rerank="late-interaction")), without_tokens)
+
+
+class WordEmbedder:
+    fingerprint = "words"
+
+    def embed_tokens(self, texts, *, queries=False):
+        raise AssertionError("nothing was asked")
 
 
 def test_the_parsers_bounds_are_theirs_until_they_are_set(tmp_path):

@@ -99,6 +99,36 @@ def test_dense_and_lexical_rankings_are_those_of_the_index(index, embedder, tmp_
             assert [score for _, score in found] == pytest.approx([hit.score for hit in expected])
 
 
+def test_longer_passages_are_the_documents_text_whatever_the_files_hold(index, embedder, tmp_path):
+    folder, rng = tmp_path / "files", np.random.default_rng(7)
+    folder.mkdir()
+    for name in ("a.md", "b.md"):
+        sections = [f"# Part {i}\n\n" + "\n\n".join(_paragraphs(rng)) for i in range(4)]
+        (folder / name).write_text("\n\n".join(sections) + "\n", encoding="utf-8")
+    index.ingest([folder])
+    ways = [{"neighbours": 1}, {"section_min_hits": 2}, {"neighbours": 2, "section_min_hits": 2}]
+    longer = 0
+    for way in ways:
+        retriever = Retriever(index, embedder, settings=RetrievalSettings(section_max_chars=3000, **way))
+        for query in QUERIES:
+            for hit in retriever.search(query, k=6).hits:
+                chunk, text = hit.chunk, index.document_text(hit.chunk.document_id)
+                assert text[chunk.start : chunk.end] == chunk.text
+                for part, original in zip(
+                    hit.parts, index.chunks([p.chunk_id for p in hit.parts]), strict=True
+                ):
+                    assert (part.start, part.end, part.page) == (original.start, original.end, original.page)
+                    assert original.text in chunk.text
+                longer += bool(hit.parts)
+    assert longer
+    with index.view() as view:
+        assert view.around("nothing", 1, 1) == []
+
+
+def _paragraphs(rng: np.random.Generator) -> list[str]:
+    return [" ".join(rng.choice(WORDS, 60)).capitalize() + "." for _ in range(4)]
+
+
 def test_a_view_is_one_state_while_another_thread_ingests(index, embedder, tmp_path):
     write(tmp_path / "files", "a.txt", 1)
     index.ingest([tmp_path / "files"])
