@@ -204,6 +204,20 @@ def test_a_running_server_sees_what_another_process_ingests_within_a_second(inde
             assert time.monotonic() - committed < 1
 
 
+def test_a_deleted_file_is_gone_from_a_running_server_with_the_first_search_after_the_ingest(index, corpus):
+    question = {"query": "Herons nest by the pond every spring", "k": 3}
+    with serving(index) as (_, url):
+        found = json.load(post(f"{url}/search", question))
+        num_chunks = len(found["hits"])
+        assert "Herons" in found["hits"][0]["chunk"]["text"]
+        (corpus / "garden.txt").unlink()
+        flags = ("--index", str(index), "--jobs", "1", "--prune")
+        assert run(WITH_FAKES, "ingest", str(corpus), *flags).returncode == 0
+        found = json.load(post(f"{url}/search", question))  # the very question whose answer was cached
+        assert 0 < len(found["hits"]) <= num_chunks
+        assert not [hit for hit in found["hits"] if hit["chunk"]["uri"].endswith("garden.txt")]
+
+
 def test_sigterm_finishes_what_has_begun_takes_nothing_new_and_ends_with_0(index):
     with serving(index, environ={"SECONDS_PER_TOKEN": "0.2"}) as (process, url):
         response = post(f"{url}/ask", {"question": QUESTION, "stream": True})
