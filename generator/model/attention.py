@@ -121,9 +121,13 @@ class Attention(nn.Module):
         super().__init__()
         self.layer = layer
         self.head_dim = config.head_dim
-        self.sizes = (config.query_size, config.kv_size, config.kv_size)
+        self.num_heads = (config.num_heads, config.num_kv_heads)
+        self.num_turning = (
+            sum(self.num_heads),
+            config.num_kv_heads,
+        )  # by rotary positions, and not
         self.uses_rope = config.uses_rope(layer)
-        self.qkv = Linear(config.hidden_size, sum(self.sizes), bias=config.qkv_bias)
+        self.qkv = Linear(config.hidden_size, config.query_size + 2 * config.kv_size, bias=config.qkv_bias)
         self.output = Linear(config.query_size, config.hidden_size, bias=config.output_bias)
         self.query_norm = RMSNorm(config.head_dim, config.norm_eps) if config.qk_norm else None
         self.key_norm = RMSNorm(config.head_dim, config.norm_eps) if config.qk_norm else None
@@ -132,14 +136,14 @@ class Attention(nn.Module):
         self, hidden: torch.Tensor, rotation: Rotation | None, context: AttentionContext
     ) -> torch.Tensor:
         """(B, T, hidden) to (B, T, hidden)."""
-        query, key, value = (self._heads(part) for part in self.qkv(hidden).split(self.sizes, dim=-1))
+        heads = self.qkv(hidden).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+        # (B, H, T, D) views, query and key still side by side: they are turned together.
+        turning, value = heads.split(self.num_turning, dim=1)
         if self.query_norm is not None and self.key_norm is not None:
-            query, key = self.query_norm(query), self.key_norm(key)
+            query, key = turning.split(self.num_heads, dim=1)
+            turning = torch.cat((self.query_norm(query), self.key_norm(key)), dim=1)
         if rotation is not None and self.uses_rope:
-            query, key = rotate(query, rotation), rotate(key, rotation)
+            turning = rotate(turning, rotation)
+        query, key = turning.split(self.num_heads, dim=1)
         attended = context.attend(self.layer, query, key, value)
         return self.output(attended.transpose(1, 2).flatten(2))
-
-    def _heads(self, projected: torch.Tensor) -> torch.Tensor:
-        """(B, T, H * D) to (B, H, T, D), a view."""
-        return projected.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
