@@ -1,7 +1,8 @@
 """Weights from safetensors files into an allocated transformer.
 
 Files are memory-mapped, and each tensor is copied straight into its place (a block of rows where matrices are
-fused), converting and crossing to the device on the way: no second copy of the model is ever allocated.
+fused), converting and crossing to the device on the way: no second copy of the model is ever allocated. Once
+loaded, a model has nothing to do with its files any more; they may be replaced or deleted under it.
 """
 
 from __future__ import annotations

@@ -83,10 +83,13 @@ class LoraLinear(nn.Module):
         self.dropout = 0.0  # training only, on what the updates see
 
     def add(self, update: LowRank, rows: slice) -> None:
-        """Put an update beside the weights, in their dtype and on their device."""
+        """Put an update beside the weights, in their dtype and on their device.
+
+        It is copied: an update just read is a map of its file, and changes when that is overwritten.
+        """
         weight = self.base.weight
-        self.downs.append(nn.Parameter(update.down.to(weight.device, weight.dtype)))
-        self.ups.append(nn.Parameter(update.up.to(weight.device, weight.dtype)))
+        for factors, factor in ((self.downs, update.down), (self.ups, update.up)):
+            factors.append(nn.Parameter(factor.to(weight.device, weight.dtype, copy=True)))
         self.blocks.append((rows, update.scale))
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
