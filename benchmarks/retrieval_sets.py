@@ -91,6 +91,7 @@ class ArrayCorpus:
     """Texts and vectors in memory as a retriever.corpus.Corpus; the lexical side is the product's own."""
 
     version = None
+    is_exact = True  # `nearest` compares all vectors
 
     def __init__(self, texts: Sequence[str], vectors: np.ndarray) -> None:
         self._texts = texts
