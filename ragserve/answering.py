@@ -13,6 +13,7 @@ from ragserve.errors import AnswerMissing
 from ragserve.grounding import cite
 
 if TYPE_CHECKING:
+    from generator.cancellation import Cancellation
     from generator.types import Passage
     from generator.types import TokenEvent as GeneratedToken
     from ragserve.lazy import Lazy
@@ -27,7 +28,12 @@ class AnswerGenerator(Protocol):
     def answer_stream(
         self, question: str, passages: Sequence[Passage], **options: Any
     ) -> Iterator[GeneratedToken | GroundedAnswer]:
-        """Yields the answer's text in pieces, then the whole of it with its evidence."""
+        """Yields the answer's text in pieces, then the whole of it with its evidence.
+
+        Options, each of which may be ignored: `max_new_tokens`; the passages' `scores` and the `score_band`
+        in which they may change places; `cancellation` (`generator.cancellation.Cancellation`), by which
+        another thread says that nobody listens any more.
+        """
         ...
 
 
@@ -40,14 +46,22 @@ class Answerer:
         document_text: Callable[[str], str],
         *,
         max_new_tokens: int | None,
+        score_band: float = 0.0,
     ) -> None:
         self._generator = generator
         self._document_text = document_text
+        self._score_band = score_band
         # Not given unless set: what suits a model by default is the model's to say.
-        self._options = {} if max_new_tokens is None else {"max_new_tokens": max_new_tokens}
+        self._options: dict[str, Any] = {} if max_new_tokens is None else {"max_new_tokens": max_new_tokens}
 
     def events(
-        self, question: str, result: SearchResult, *, retrieval_seconds: float, queue_seconds: float = 0.0
+        self,
+        question: str,
+        result: SearchResult,
+        *,
+        retrieval_seconds: float,
+        queue_seconds: float = 0.0,
+        cancellation: Cancellation | None = None,
     ) -> Iterator[AnswerEvent]:
         """Yields TokenEvents, then a FinalEvent. Closing the iterator stops the generation.
 
@@ -63,7 +77,12 @@ class Answerer:
         generator = self._generator.get()
         clock.generation_begins()
         passages = [(hit.chunk.id, hit.chunk.text) for hit in result.hits]
-        stream = generator.answer_stream(question, passages, **self._options)
+        options = dict(self._options)
+        if self._score_band:
+            options |= {"scores": [hit.score for hit in result.hits], "score_band": self._score_band}
+        if cancellation is not None:
+            options["cancellation"] = cancellation
+        stream = generator.answer_stream(question, passages, **options)
         with contextlib.ExitStack() as stack:
             if hasattr(stream, "close"):
                 stack.callback(stream.close)

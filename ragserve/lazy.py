@@ -32,6 +32,11 @@ class Lazy(Generic[T]):
             self._run()
         return self._value.result()
 
+    def peek(self) -> T | None:
+        """Returns the value if it is there; makes nothing, waits for nothing."""
+        done = self._value.done() and self._value.exception() is None
+        return self._value.result() if done else None
+
     def join(self) -> None:
         """Waits for the background thread; the interpreter must not end while it imports a library."""
         if self._thread is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -15,6 +15,7 @@ from ragserve.lazy import Lazy
 from ragserve.settings import Settings
 
 if TYPE_CHECKING:
+    from generator.cancellation import Cancellation
     from indexer import Index
     from indexer.embedding import Embedder
     from indexer.errors import IndexerError
@@ -44,7 +45,12 @@ class Pipeline:
         self._embedder = embedder
         self._retriever = retriever
         self._generator = generator
-        self._answerer = Answerer(generator, index.document_text, max_new_tokens=settings.max_new_tokens)
+        self._answerer = Answerer(
+            generator,
+            index.document_text,
+            max_new_tokens=settings.max_new_tokens,
+            score_band=settings.score_band,
+        )
         self._closed = False
 
     @classmethod
@@ -211,14 +217,22 @@ class Pipeline:
         *,
         retrieval_seconds: float | None = None,
         queue_seconds: float = 0.0,
+        cancellation: Cancellation | None = None,
     ) -> Iterator[AnswerEvent]:
         """Yields TokenEvents and a FinalEvent for a question whose passages are found already.
 
         The seconds go into the answer's timings: how long the caller waited for the result, and with it.
+        `cancellation` ends it from another thread, at once where the generator heeds it.
         """
         seconds = result.timings.get("total", 0.0) if retrieval_seconds is None else retrieval_seconds
         question = self.check_question(question)
-        return self._answerer.events(question, result, retrieval_seconds=seconds, queue_seconds=queue_seconds)
+        return self._answerer.events(
+            question,
+            result,
+            retrieval_seconds=seconds,
+            queue_seconds=queue_seconds,
+            cancellation=cancellation,
+        )
 
     # --- looking after it -------------------------------------------------------------------------
 
@@ -236,6 +250,11 @@ class Pipeline:
         """Returns every file that is not searchable, and why."""
         self._check_open()
         return self.index.doctor()
+
+    def generation_stats(self) -> Mapping[str, float]:
+        """Returns what the generator has done so far, by name; nothing before it is loaded."""
+        read = getattr(self._generator.peek(), "stats", None)  # a generator of the user's own may have none
+        return {} if read is None else read()
 
     # --- loading ----------------------------------------------------------------------------------
 

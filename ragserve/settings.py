@@ -53,6 +53,9 @@ class ServerSettings:
     max_body_bytes: Annotated[int, About("Largest request body, in bytes.", 1024)] = 262_144
     max_k: Annotated[int, About("Most passages that one request may ask for.", 1)] = 100
     drain_seconds: Annotated[float, About("How long SIGTERM waits for requests in progress.", 0, 3600)] = 20.0
+    stall_seconds: Annotated[
+        float, About("How long a client may take nothing of a stream before it is hung up on.", 0.1, 3600)
+    ] = 30.0
     access_log: Annotated[bool, About("Write a line to stderr for every request.")] = False
 
     def __post_init__(self) -> None:
@@ -172,6 +175,15 @@ class Settings:
     max_new_tokens: Annotated[
         int | None, About("Longest answer, in tokens; none: as long as suits the model.", 1, 1_000_000)
     ] = None
+    score_band: Annotated[
+        float,
+        About(
+            "Passages whose scores differ by at most this share of the best may change places in a model's "
+            "prompt to reuse what is computed; 0: never, so that an answer does not depend on those before.",
+            0,
+            1,
+        ),
+    ] = 0.05
     parsing: ParsingSettings = field(default_factory=ParsingSettings)
     ranking: RankingSettings = field(default_factory=RankingSettings)
     server: ServerSettings = field(default_factory=ServerSettings)

@@ -10,15 +10,10 @@ from ragserve.cli import options as flags
 from ragserve.cli import output
 
 
+@flags.choosing(*flags.ANSWERING)
 def config(
-    index: flags.IndexFlag = None,
-    k: flags.KFlag = None,
-    generator: flags.GeneratorFlag = None,
-    adapter: flags.AdapterFlag = None,
-    embedder: flags.EmbedderFlag = None,
-    device: flags.DeviceFlag = None,
-    dtype: flags.DtypeFlag = None,
-    quantization: flags.QuantizationFlag = None,
+    *,
+    chosen: flags.Chosen,
     as_json: flags.JsonFlag = False,
     debug: flags.DebugFlag = False,
 ) -> None:
@@ -29,17 +24,7 @@ def config(
     from ragserve.loading import load_settings
     from ragserve.settings import declared_settings, value_of
 
-    given = {
-        "index": index,
-        "k": k,
-        "generator": generator,
-        "adapter": adapter,
-        "embedder": embedder,
-        "device": device,
-        "dtype": dtype,
-        "quantization": quantization,
-    }
-    loaded = load_settings(flags=given)
+    loaded = load_settings(flags=chosen)
     values = {key: _plain(value_of(loaded.settings, key)) for key in declared_settings()}
     if as_json:
         output.print_json(

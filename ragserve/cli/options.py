@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from inspect import Parameter
 from pathlib import Path
-from typing import Annotated
+from types import MappingProxyType
+from typing import Annotated, Any
 
 import typer
+
+Chosen = Mapping[str, Any]
+"""What was given for settings, by their dotted keys."""
 
 IndexFlag = Annotated[
     Path | None,
@@ -40,6 +48,17 @@ QuantizationFlag = Annotated[
         "--quantization", metavar="NAME", help="Weights of the answering model: none or int8. [default: none]"
     ),
 ]
+HostFlag = Annotated[
+    str | None, typer.Option("--host", metavar="HOST", help="Address to listen on. [default: 127.0.0.1]")
+]
+PortFlag = Annotated[
+    int | None,
+    typer.Option("--port", metavar="PORT", help="Port to listen on; 0 picks a free one. [default: 8000]"),
+]
+AccessLogFlag = Annotated[
+    bool | None,
+    typer.Option("--access-log/--no-access-log", help="Write a line for every request. [default: no]"),
+]
 KFlag = Annotated[int | None, typer.Option("-k", metavar="N", help="Passages to retrieve. [default: 5]")]
 PathFlag = Annotated[
     str | None,
@@ -51,3 +70,54 @@ KindFlag = Annotated[
         "--kind", metavar="KIND", help="Only text, code, table or image chunks; repeat for several."
     ),
 ]
+ExplainFlag = Annotated[
+    bool, typer.Option("--explain", help="Also say how the passages were found and what took how long.")
+]
+
+SETTING_FLAGS: Mapping[str, Any] = MappingProxyType(
+    {
+        "index": IndexFlag,
+        "k": KFlag,
+        "generator": GeneratorFlag,
+        "adapter": AdapterFlag,
+        "embedder": EmbedderFlag,
+        "device": DeviceFlag,
+        "dtype": DtypeFlag,
+        "quantization": QuantizationFlag,
+        "server.host": HostFlag,
+        "server.port": PortFlag,
+        "server.access_log": AccessLogFlag,
+    }
+)
+"""The settings that have a flag."""
+
+SEARCHING = ("index", "k", "embedder", "device", "dtype")
+ANSWERING = ("index", "k", "generator", "adapter", "embedder", "device", "dtype", "quantization")
+
+
+def choosing(*keys: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Gives a command the flags of these settings; what they say is its argument `chosen`."""
+    names = {key.rpartition(".")[2]: key for key in keys}
+    flags = [
+        Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=SETTING_FLAGS[key])
+        for name, key in names.items()
+    ]
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(command, eval_str=True)
+        parameters: list[Parameter] = []
+        for parameter in signature.parameters.values():
+            own = parameter.replace(kind=Parameter.KEYWORD_ONLY)
+            parameters += flags if parameter.name == "chosen" else [own]
+
+        @functools.wraps(command)
+        def run(**given: Any) -> None:
+            chosen = {key: given.pop(name) for name, key in names.items()}
+            command(chosen=chosen, **given)
+
+        # What typer reads: the flags as if the command had declared each of them itself.
+        run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {each.name: each.annotation for each in parameters} | {"return": None}
+        return run
+
+    return decorate

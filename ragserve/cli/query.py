@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ragserve.pipeline import Pipeline
 
 
+@flags.choosing(*flags.ANSWERING)
 def query(
     questions: Annotated[
         list[str] | None,
@@ -26,19 +27,11 @@ def query(
         str | None,
         typer.Option("--file", metavar="FILE", help="Questions, one a line; # begins a comment; - is stdin."),
     ] = None,
-    index: flags.IndexFlag = None,
-    k: flags.KFlag = None,
+    *,
+    chosen: flags.Chosen,
     path: flags.PathFlag = None,
     kind: flags.KindFlag = None,
-    explain: Annotated[
-        bool, typer.Option("--explain", help="Also say how the passages were found and what took how long.")
-    ] = False,
-    generator: flags.GeneratorFlag = None,
-    adapter: flags.AdapterFlag = None,
-    embedder: flags.EmbedderFlag = None,
-    device: flags.DeviceFlag = None,
-    dtype: flags.DtypeFlag = None,
-    quantization: flags.QuantizationFlag = None,
+    explain: flags.ExplainFlag = False,
     as_json: flags.JsonFlag = False,
     debug: flags.DebugFlag = False,
 ) -> None:
@@ -47,16 +40,7 @@ def query(
     An answer that the documents do not support is marked as such and lists the nearest passages; the exit
     code is 0 all the same, because the question was answered truthfully.
     """
-    settings = settings_from(
-        index=index,
-        k=k,
-        generator=generator,
-        adapter=adapter,
-        embedder=embedder,
-        device=device,
-        dtype=dtype,
-        quantization=quantization,
-    )
+    settings = settings_from(**chosen)
     asked = read_questions(questions or [], file, max_chars=settings.max_question_chars)
     filters = filters_from(path, kind)
     with open_pipeline(settings) as pipeline:

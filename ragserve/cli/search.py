@@ -13,25 +13,21 @@ from ragserve.cli.questions import read_questions
 from ragserve.cli.session import filters_from, open_pipeline, settings_from
 
 
+@flags.choosing(*flags.SEARCHING)
 def search(
     query: Annotated[str, typer.Argument(metavar="QUERY", help="What to look for; - reads it from stdin.")],
-    index: flags.IndexFlag = None,
-    k: flags.KFlag = None,
+    *,
+    chosen: flags.Chosen,
     path: flags.PathFlag = None,
     kind: flags.KindFlag = None,
-    explain: Annotated[
-        bool, typer.Option("--explain", help="Also say how the passages were found and what took how long.")
-    ] = False,
-    embedder: flags.EmbedderFlag = None,
-    device: flags.DeviceFlag = None,
-    dtype: flags.DtypeFlag = None,
+    explain: flags.ExplainFlag = False,
     as_json: flags.JsonFlag = False,
     debug: flags.DebugFlag = False,
 ) -> None:
     """Print the passages nearest to a query. Loads no answering model."""
     from ragserve.answers import search_to_dict
 
-    settings = settings_from(index=index, k=k, embedder=embedder, device=device, dtype=dtype)
+    settings = settings_from(**chosen)
     (text,) = read_questions([query], None, max_chars=settings.max_question_chars)
     filters = filters_from(path, kind)
     with open_pipeline(settings) as pipeline:

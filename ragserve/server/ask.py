@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import json
+import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from ragserve.answers import Answer, AnswerEvent, FinalEvent, RetrievalEvent, TokenEvent
 from ragserve.errors import AnswerMissing
+from ragserve.server.disconnects import gone, unless_disconnected
 from ragserve.server.errors import error_document, log_unexpected
 from ragserve.server.relay import Relay
 from ragserve.server.schemas import AskRequest, AskResponse, ErrorResponse
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
 
 router = APIRouter(tags=["ask"])
 
+_log = logging.getLogger("ragserve.server")
 _NAMES = {RetrievalEvent: "retrieval", TokenEvent: "token", FinalEvent: "final"}
 _KEEP_ALIVE_SECONDS = 15.0  # proxies drop a connection that is silent for long
 _STREAM_EXAMPLE = 'event: retrieval\ndata: {"hits": [...], ...}\n\nevent: token\ndata: {"text": "..."}\n\n...'
@@ -49,74 +54,91 @@ async def ask(body: AskRequest, request: Request) -> Response:
     question, k = service.pipeline.check_question(body.question), service.check_k(body.k)
     filters = body.filters.to_filters() if body.filters else None
     started = time.perf_counter()
-    result = await service.search(question, k=k, filters=filters, use_cache=body.use_cache)
+    searching = service.search(question, k=k, filters=filters, use_cache=body.use_cache)
+    result = await unless_disconnected(searching, request.receive)
+    if result is None:
+        return gone()
     relay = service.answer(question, result, retrieval_seconds=time.perf_counter() - started)
     if body.stream:
-        return EventStream(result, relay)
-    work = asyncio.ensure_future(_whole_answer(relay))
-    if not await _finished_before_disconnect(work, request.receive):
-        return Response(status_code=499)  # nobody is there to read it
-    return JSONResponse(work.result().to_dict())
+        return EventStream(result, relay, stall_seconds=service.settings.stall_seconds)
+    answer = await unless_disconnected(_whole_answer(relay), request.receive)
+    return gone() if answer is None else JSONResponse(answer.to_dict())
 
 
 async def _whole_answer(relay: Relay[AnswerEvent]) -> Answer:
     async with relay:
-        async for event in relay.items(idle_seconds=_KEEP_ALIVE_SECONDS):
-            if isinstance(event, FinalEvent):
-                return event.answer
+        async for events in relay.batches(idle_seconds=_KEEP_ALIVE_SECONDS):
+            for event in events:
+                if isinstance(event, FinalEvent):
+                    return event.answer
     raise AnswerMissing("The answer did not come.", hint="Ask again.")
 
 
 class EventStream(Response):
-    """Server-sent events. Sends headers at once, and comments while there is nothing to send."""
+    """Server-sent events. Sends headers at once, and comments while there is nothing to send.
+
+    Text that came while the client was taking earlier text is sent as one event. A client that takes nothing
+    for `stall_seconds` is hung up on.
+    """
 
     media_type = "text/event-stream"
 
-    def __init__(self, result: SearchResult, relay: Relay[AnswerEvent]) -> None:
+    def __init__(self, result: SearchResult, relay: Relay[AnswerEvent], *, stall_seconds: float) -> None:
         super().__init__(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._result = result
         self._relay = relay
+        self._stall_seconds = stall_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        work = asyncio.ensure_future(self._send_all(send))
-        if await _finished_before_disconnect(work, receive):
-            work.result()
+        await unless_disconnected(self._send_all(send), receive)
 
     async def _send_all(self, send: Send) -> None:
-        async for chunk in self._chunks():
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+        try:
+            await self._send(send, start)
+            async with contextlib.aclosing(self._chunks()) as chunks:
+                async for chunk in chunks:
+                    await self._send(send, {"type": "http.response.body", "body": chunk, "more_body": True})
+            await self._send(send, {"type": "http.response.body", "body": b"", "more_body": False})
+        except _ClientStalled:
+            _log.warning("A client took nothing for %g seconds; its answer is given up.", self._stall_seconds)
+
+    async def _send(self, send: Send, message: Message) -> None:
+        """Waits while earlier messages fill the client's buffers, but not for ever."""
+        try:
+            async with asyncio.timeout(self._stall_seconds):
+                await send(message)
+        except TimeoutError:
+            raise _ClientStalled from None
 
     async def _chunks(self) -> AsyncIterator[bytes]:
         yield _sse("retrieval", RetrievalEvent(self._result).to_dict())
         try:
             async with self._relay:
-                async for event in self._relay.items(idle_seconds=_KEEP_ALIVE_SECONDS):
-                    yield b": waiting\n\n" if event is None else _sse(_NAMES[type(event)], event.to_dict())
+                async for events in self._relay.batches(idle_seconds=_KEEP_ALIVE_SECONDS):
+                    yield b"".join(_chunk(event) for event in _merged(events)) or b": waiting\n\n"
         except Exception as error:  # noqa: BLE001  the status is sent already; the event is all that can tell
             log_unexpected(error)
             yield _sse("error", error_document(error)[1])
 
 
-async def _finished_before_disconnect(work: asyncio.Future[Any], receive: Receive) -> bool:
-    """Waits for `work`; cancels it and returns False if the client goes away first."""
-    watch = asyncio.ensure_future(_disconnected(receive))
-    try:
-        await asyncio.wait({work, watch}, return_when=asyncio.FIRST_COMPLETED)
-        return work.done()
-    finally:
-        watch.cancel()
-        if not work.done():
-            work.cancel()
-        await asyncio.gather(work, watch, return_exceptions=True)
+class _ClientStalled(Exception):
+    """A client has stopped reading."""
 
 
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+def _merged(events: Sequence[AnswerEvent]) -> Iterator[AnswerEvent]:
+    """The same events, neighbouring pieces of text put together."""
+    for is_text, group in itertools.groupby(events, key=lambda event: isinstance(event, TokenEvent)):
+        if is_text:
+            yield TokenEvent("".join(event.text for event in group if isinstance(event, TokenEvent)))
+        else:
+            yield from group
+
+
+def _chunk(event: AnswerEvent) -> bytes:
+    return _sse(_NAMES[type(event)], event.to_dict())
 
 
 def _sse(event: str, data: dict[str, Any]) -> bytes:

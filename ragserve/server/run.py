@@ -66,6 +66,10 @@ def bind(settings: ServerSettings) -> Listener:
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # on Linux
+            # Accepted connections inherit it. What a client leaves unread is let go, also after its request.
+            milliseconds = int(1000 * settings.stall_seconds)
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
         listener.bind(address)
         listener.listen(_BACKLOG)
     except OSError as error:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from fastapi import Request
 
+from generator.cancellation import Cancellation
 from ragserve.answers import AnswerEvent
 from ragserve.errors import InvalidK, ServerNotReady
 from ragserve.parts import generation_slots, open_batcher
@@ -95,12 +96,13 @@ class Service:
         """Returns the events of an answer, made on a thread of their own once one is free."""
         queued = time.perf_counter()
 
-        def make() -> Iterator[AnswerEvent]:
+        def make(cancellation: Cancellation) -> Iterator[AnswerEvent]:
             return self.pipeline.answer_stream(
                 question,
                 result,
                 retrieval_seconds=retrieval_seconds,
                 queue_seconds=time.perf_counter() - queued,
+                cancellation=cancellation,
             )
 
         return Relay(make, self._generators)

@@ -18,6 +18,11 @@ class Traffic:
         self._drain_deadline: float | None = None
 
     @property
+    def num_in_flight(self) -> int:
+        """Requests that have a place now."""
+        return self._in_flight
+
+    @property
     def draining(self) -> bool:
         """Whether shutdown has begun."""
         return self._drain_deadline is not None

@@ -57,3 +57,13 @@ def test_everyone_who_asks_gets_the_exception():
     for _ in range(2):
         with pytest.raises(ValueError, match="no such model"):
             lazy.get()
+
+
+def test_a_look_makes_nothing_and_sees_what_is_there():
+    value = Lazy(lambda: "made")
+    assert value.peek() is None
+    assert value.get() == value.peek() == "made"
+    broken = Lazy(lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        broken.get()
+    assert broken.peek() is None

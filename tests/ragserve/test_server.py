@@ -368,6 +368,7 @@ def test_the_api_describes_itself(client):
         ("/search", "post"),
         ("/healthz", "get"),
         ("/readyz", "get"),
+        ("/metrics", "get"),
     }
 
 

@@ -57,6 +57,7 @@ def test_every_setting_can_be_set_in_the_environment(tmp_path):
         "quantization": ("int8", "int8"),
         "embedding_cache_bytes": ("2000000", 2_000_000),
         "recall_target": ("0.9", 0.9),
+        "score_band": ("0.25", 0.25),
         "server.max_body_bytes": ("4096", 4096),
         "ranking.rerank": ("late-interaction", "late-interaction"),
         "ranking.rerank_weight": ("0.25", 0.25),
@@ -236,3 +237,10 @@ def test_answers_in_the_making_are_few_for_the_reader_and_many_for_an_engine():
     assert parts.generation_slots(Settings()) == 2
     assert parts.generation_slots(Settings(generator="./model")) == ServerSettings().max_requests
     assert parts.generation_slots(Settings(server=ServerSettings(generation_slots=5))) == 5
+
+
+def test_every_setting_that_has_a_flag_is_one_that_there_is():
+    from ragserve.cli.options import ANSWERING, SEARCHING, SETTING_FLAGS
+
+    assert set(SETTING_FLAGS) <= set(declared_settings())
+    assert set(SEARCHING) <= set(ANSWERING) <= set(SETTING_FLAGS)
