@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from indexer.parsers import ParseOptions
     from indexer.vector_settings import VectorSettings
     from indexer.worker_values import ParseLimits
-    from ragserve.settings import ParsingSettings, ServerSettings, Settings
-    from retriever import BatchPrefetcher, Reranker, Retriever
+    from ragserve.settings import CacheSettings, ParsingSettings, ServerSettings, Settings
+    from retriever import BatchPrefetcher, Reranker, RetrievalCache, Retriever
 
 _READER_SLOTS = 2
 
@@ -78,13 +78,32 @@ def _first_line(path: Path) -> str:
     return line
 
 
-def open_retriever(index: Index, embedder: Embedder, settings: Settings) -> Retriever:
-    """Returns the retriever over an index. Raises what `open_reranker` raises."""
+def open_retriever(
+    index: Index, embedder: Embedder, settings: Settings, *, read_only: bool = False
+) -> Retriever:
+    """Returns the retriever over an index, for the caller to close. Raises what `open_reranker` raises."""
     from retriever import RetrievalSettings, Retriever
 
     names = {field.name for field in fields(settings.ranking)} & {f.name for f in fields(RetrievalSettings)}
     ranking = RetrievalSettings(**{name: getattr(settings.ranking, name) for name in names})
-    return Retriever(index, embedder, settings=ranking, reranker=open_reranker(settings, embedder))
+    keep = settings.cache.persist and not read_only
+    return Retriever(
+        index,
+        embedder,
+        settings=ranking,
+        cache=open_cache(settings.cache),
+        cache_file=index.folder / "retrieval_cache.safetensors" if keep else None,
+        reranker=open_reranker(settings, embedder),
+    )
+
+
+def open_cache(settings: CacheSettings) -> RetrievalCache:
+    """Returns the empty cache that the settings describe."""
+    from retriever import RetrievalCache
+
+    options = {field.name: getattr(settings, field.name) for field in fields(settings)}
+    del options["persist"]
+    return RetrievalCache(**options)
 
 
 def open_reranker(settings: Settings, embedder: Embedder) -> Reranker | None:

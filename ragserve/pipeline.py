@@ -87,7 +87,7 @@ class Pipeline:
             index,
             settings=settings,
             embedder=opened,
-            retriever=Lazy(lambda: parts.open_retriever(index, opened, settings)),
+            retriever=Lazy(lambda: parts.open_retriever(index, opened, settings, read_only=read_only)),
             generator=Lazy(lambda: generator if generator is not None else parts.open_generator(settings)),
         )
 
@@ -98,12 +98,18 @@ class Pipeline:
         self.close()
 
     def close(self) -> None:
-        """Waits for what is being loaded, then closes the index. Closing twice does nothing."""
+        """Waits for what is being loaded, saves the cache if asked to, then closes the index.
+
+        Closing twice does nothing.
+        """
         if self._closed:
             return
         self._closed = True
         self._generator.join()
         self._retriever.join()
+        retriever = self._retriever.peek()
+        if retriever is not None:
+            retriever.close()
         self.index.close()
 
     # --- filling the index ------------------------------------------------------------------------

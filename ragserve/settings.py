@@ -63,6 +63,38 @@ class ServerSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class CacheSettings:
+    """What is remembered of past searches, and how sure an answer from it has to be."""
+
+    max_bytes: Annotated[int, About("Most memory for past searches, in bytes; 0 keeps none.", 0)] = 67_108_864
+    candidates: Annotated[
+        int, About("Passages that are kept of a search: memory against hits, 8 bytes each.", 1, 100_000)
+    ] = 1000
+    max_false_hit_rate: Annotated[
+        float,
+        About("Share of approximate answers that may be wrong; 0: only answers that are proven.", 0, 1),
+    ] = 0.0
+    similarity_threshold: Annotated[
+        float, About("Least cosine of a past question that an approximate answer leans on.", -1, 1)
+    ] = 0.8
+    min_recall: Annotated[
+        float, About("Share of the true passages below which an approximate answer is wrong.", 0.01, 1)
+    ] = 0.8
+    audit_share: Annotated[
+        float, About("Share of approximate answers that are compared with a true search.", 0.001, 1)
+    ] = 0.05
+    ttl_s: Annotated[
+        float | None, About("Age at which what is remembered is dropped, in seconds; none: never.", 0.001)
+    ] = None
+    persist: Annotated[
+        bool, About("Keep past questions in a file of the index folder, and read it at the next start.")
+    ] = False
+
+    def __post_init__(self) -> None:
+        _check(self, prefix="cache.")
+
+
+@dataclass(frozen=True, slots=True)
 class RankingSettings:
     """What becomes of the best passages before they are returned. All of it is off by default."""
 
@@ -184,6 +216,7 @@ class Settings:
             1,
         ),
     ] = 0.05
+    cache: CacheSettings = field(default_factory=CacheSettings)
     parsing: ParsingSettings = field(default_factory=ParsingSettings)
     ranking: RankingSettings = field(default_factory=RankingSettings)
     server: ServerSettings = field(default_factory=ServerSettings)
@@ -212,7 +245,7 @@ class Settings:
 
 
 SECTIONS: Mapping[str, type] = MappingProxyType(
-    {"parsing": ParsingSettings, "ranking": RankingSettings, "server": ServerSettings}
+    {"cache": CacheSettings, "parsing": ParsingSettings, "ranking": RankingSettings, "server": ServerSettings}
 )
 """Settings that are written under a heading of their own in ragserve.toml."""
 
@@ -261,7 +294,9 @@ def _declared(owner: type, prefix: str) -> dict[str, Declared]:
     return {f"{prefix}{name}": Declared(kind, about) for name, (kind, about) in with_about.items()}
 
 
-def _check(settings: Settings | ParsingSettings | RankingSettings | ServerSettings, *, prefix: str) -> None:
+def _check(
+    settings: Settings | CacheSettings | ParsingSettings | RankingSettings | ServerSettings, *, prefix: str
+) -> None:
     for key, (kind, about) in declared_settings().items():
         section, _, name = key.rpartition(".")
         if section != prefix.rstrip("."):

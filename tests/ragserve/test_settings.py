@@ -12,6 +12,7 @@ from ragserve import parts
 from ragserve.errors import InvalidSetting, UnknownSetting
 from ragserve.loading import load_settings
 from ragserve.settings import (
+    CacheSettings,
     ParsingSettings,
     RankingSettings,
     ServerSettings,
@@ -19,7 +20,7 @@ from ragserve.settings import (
     declared_settings,
     value_of,
 )
-from retriever import RetrievalSettings
+from retriever import RetrievalCache, RetrievalSettings
 from retriever.errors import InvalidRetrievalSettings, RerankerNotFound
 
 
@@ -59,6 +60,10 @@ def test_every_setting_can_be_set_in_the_environment(tmp_path):
         "recall_target": ("0.9", 0.9),
         "score_band": ("0.25", 0.25),
         "server.max_body_bytes": ("4096", 4096),
+        "cache.max_false_hit_rate": ("0.01", 0.01),
+        "cache.similarity_threshold": ("0.9", 0.9),
+        "cache.min_recall": ("0.6", 0.6),
+        "cache.audit_share": ("0.1", 0.1),
         "ranking.rerank": ("late-interaction", "late-interaction"),
         "ranking.rerank_weight": ("0.25", 0.25),
         "ranking.mmr_lambda": ("0.25", 0.25),
@@ -70,6 +75,25 @@ def test_every_setting_can_be_set_in_the_environment(tmp_path):
         loaded = load_settings(environ={name: text}, folder=tmp_path)
         assert value_of(loaded.settings, key) == value
         assert loaded.origins[key] == name
+
+
+def test_what_the_cache_remembers_is_the_retrievers_to_say_until_it_is_set(tmp_path):
+    ours, theirs = parts.open_cache(Settings().cache), RetrievalCache()
+    for name in ("max_bytes", "candidates", "max_false_hit_rate", "similarity_threshold"):
+        assert getattr(ours, name) == getattr(theirs, name)
+    assert (ours.min_recall, ours.audit_share) == (theirs.min_recall, theirs.audit_share)
+    (tmp_path / "ragserve.toml").write_text("[cache]\nmax_false_hit_rate = 0.02\ncandidates = 50\n")
+    cache = parts.open_cache(load_settings(environ={}, folder=tmp_path).settings.cache)
+    assert (cache.max_false_hit_rate, cache.candidates) == (0.02, 50)
+
+
+def test_past_questions_are_kept_on_disk_only_where_that_is_set(tmp_path):
+    index = SimpleNamespace(folder=tmp_path)
+    kept = Settings(cache=CacheSettings(persist=True))
+    for settings, read_only in ((Settings(), False), (kept, True)):
+        assert parts.open_retriever(index, WordEmbedder(), settings, read_only=read_only)._cache_file is None
+    file = parts.open_retriever(index, WordEmbedder(), kept)._cache_file
+    assert file == tmp_path / "retrieval_cache.safetensors"
 
 
 def test_what_becomes_of_the_best_passages_is_the_retrievers_to_say_until_it_is_set(tmp_path):
