@@ -33,8 +33,12 @@ class ContinuousBatchingEngine:
     """Schedules, runs and samples, a step at a time.
 
     `step` may be called directly, or left to the one thread that `submit`, `iterate` and `stream` start when
-    there is work. All methods may be called from any thread. Greedy outputs in float32 do not depend on what
-    else is in a step, on `layout`, `prefix_cache`, `speculation`, nor on how prompts are split.
+    there is work. All methods may be called from any thread.
+
+    Greedy outputs do not depend on what else is in a step, on `layout`, `prefix_cache`, `speculation`, nor on
+    how prompts are split: in float32, and with `deterministic` in every number format. Then even the scores
+    are the same to the last bit (on one machine, with one number of threads); the price is speed, because
+    matrix products and attention run in tiles of fixed shape.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class ContinuousBatchingEngine:
         speculation: bool = False,
         prefill_first: bool = False,
         attention: str = "auto",
+        deterministic: bool = False,
         adapter: str | None = None,  # names the weights' state, so that no cache outlives it
     ) -> None:
         """Allocates the memory. Raises OutOfMemory and InvalidEngineConfig."""
@@ -59,6 +64,11 @@ class ContinuousBatchingEngine:
             raise InvalidEngineConfig("block_size and kv_bytes must be at least 1.")
         if layout not in ("paged", "contiguous"):
             raise InvalidEngineConfig(f"layout is {layout!r}, but must be paged or contiguous.")
+        if deterministic and attention not in ("auto", "fixed"):
+            raise InvalidEngineConfig(
+                f"A deterministic engine cannot use the attention {attention!r}.",
+                hint="Leave attention at auto, or switch deterministic off.",
+            )
         limits = SchedulerLimits(max_num_sequences, max_tokens_per_step, prefill_first=prefill_first)
         config = model.config
         memory = build_memory(
@@ -76,7 +86,8 @@ class ContinuousBatchingEngine:
         )
         pool = KVPool(config, memory.groups, device=model.device, dtype=model.dtype)
         self.scheduler = Scheduler(memory, limits)
-        self.runner = ModelRunner(model, memory, pool, backend_named(attention, model.device))
+        backend = backend_named("fixed" if deterministic else attention, model.device)
+        self.runner = ModelRunner(model, memory, pool, backend, deterministic=deterministic)
         self.stats = EngineStats()
         self._namespace = (id(model), str(model.dtype), adapter)  # whose keys and values these are
         self._intake = Intake(

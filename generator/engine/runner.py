@@ -8,16 +8,28 @@ import torch
 
 from generator.cache.memory import KVMemory, Segment
 from generator.cache.pool import KVPool
+from generator.engine.padding import padded_rows
 from generator.engine.sequence import Piece
 from generator.model.attention_backend import AttentionBackend, RaggedBatch, Span
+from generator.model.fixed_rows import with_fixed_rows
 from generator.model.transformer import Transformer
 
 
 class ModelRunner:
     """Owns the tensors of the engine: the model and the pool of keys and values."""
 
-    def __init__(self, model: Transformer, memory: KVMemory, pool: KVPool, backend: AttentionBackend) -> None:
-        self.model = model
+    def __init__(
+        self,
+        model: Transformer,
+        memory: KVMemory,
+        pool: KVPool,
+        backend: AttentionBackend,
+        *,
+        deterministic: bool = False,
+    ) -> None:
+        """With `deterministic` matrix products run on fixed tiles; `backend` must then be the fixed one."""
+        self.model = with_fixed_rows(model) if deterministic else model
+        self.deterministic = deterministic
         self.memory = memory
         self.pool = pool
         self.backend = backend
@@ -33,7 +45,8 @@ class ModelRunner:
         rows = wanted_rows(plan)
         if not rows:  # nothing but the middles of prompts
             return hidden.new_empty(0, model.config.vocab_size)
-        return model.project(model.finish(hidden[0, torch.tensor(rows, device=model.device)]))
+        # All rows are normed, so that a row is normed in the same shape whoever else is wanted.
+        return model.project(model.finish(hidden)[0, torch.tensor(rows, device=model.device)])
 
     def _batch(self, plan: Seq[Piece]) -> RaggedBatch:
         num_groups = len(self.memory.groups)
@@ -53,6 +66,11 @@ class ModelRunner:
             token_ids += piece.token_ids
             positions += range(piece.start, end)
         device = self.model.device
+        num_padding = -len(token_ids) + padded_rows(
+            len(token_ids), device=device, dtype=self.model.dtype, deterministic=self.deterministic
+        )
+        token_ids += [0] * num_padding
+        positions += [0] * num_padding
         return RaggedBatch(
             token_ids=torch.tensor([token_ids], device=device),
             positions=torch.tensor([positions], device=device),

@@ -32,12 +32,20 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RaggedBatch:
-    """Everything that one forward pass is about; token ids and positions are (1, T)."""
+    """Everything that one forward pass is about; token ids and positions are (1, R) with R >= T.
+
+    Rows past the T tokens of the spans only make a shape round: nothing of them is stored or attended to.
+    """
 
     token_ids: torch.Tensor
     positions: torch.Tensor
     slots: tuple[torch.Tensor, ...]  # by group: where each token's keys and values go, (T,)
     spans: tuple[Span, ...]
+
+    @property
+    def num_tokens(self) -> int:
+        """T."""
+        return self.spans[-1].offset + self.spans[-1].num_tokens if self.spans else 0
 
 
 class AttentionBackend(ABC):
@@ -56,11 +64,17 @@ class RaggedContext(AttentionContext):
     def __init__(self, batch: RaggedBatch, pool: KVPool) -> None:
         self.batch = batch
         self.pool = pool
+        self.num_tokens = batch.num_tokens
 
     def attend(self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """See `AttentionContext.attend`."""
         group = self.pool.group_of[layer]
+        num_padding = query.shape[2] - self.num_tokens
+        if num_padding:
+            query, key, value = (part[:, :, : self.num_tokens] for part in (query, key, value))
         self.pool.write(layer, self.batch.slots[group], key, value)
+        if len(self.batch.spans) == 1 and not num_padding:  # nothing to take apart
+            return self.attend_span(layer, group, self.batch.spans[0], query, key, value)
         attended = [
             self.attend_span(
                 layer,
@@ -70,7 +84,9 @@ class RaggedContext(AttentionContext):
             )
             for span in self.batch.spans
         ]
-        return attended[0] if len(attended) == 1 else torch.cat(attended, dim=2)
+        if num_padding:
+            attended.append(query.new_zeros(1, query.shape[1], num_padding, query.shape[3]))
+        return torch.cat(attended, dim=2)
 
     def attend_span(
         self,
@@ -110,10 +126,15 @@ class SdpaBackend(AttentionBackend):
 
 
 def backend_named(name: str, device: torch.device) -> AttentionBackend:
-    """The backend called "sdpa" or "cpu"; "auto" is the fastest that there is for a device."""
+    """The backend called "sdpa", "cpu" or "fixed"; "auto" is the fastest that there is for a device."""
     from generator.model.attention_cpu import CpuBackend
+    from generator.model.attention_fixed import FixedBackend
 
-    backends: dict[str, Callable[[], AttentionBackend]] = {"sdpa": SdpaBackend, "cpu": CpuBackend}
+    backends: dict[str, Callable[[], AttentionBackend]] = {
+        "sdpa": SdpaBackend,
+        "cpu": CpuBackend,
+        "fixed": FixedBackend,
+    }
     if name == "auto":
         name = "cpu" if device.type == "cpu" else "sdpa"
     if name not in backends:

@@ -12,9 +12,10 @@ from generator.cache.pool import KVPool
 from generator.model import attention_cpu
 from generator.model.attention_backend import AttentionBackend, RaggedBatch, SdpaBackend, Span
 from generator.model.attention_cpu import CpuBackend
+from generator.model.attention_fixed import FixedBackend
 from generator.model.config import ModelConfig
 
-BACKENDS: list[AttentionBackend] = [CpuBackend()]
+BACKENDS: list[AttentionBackend] = [CpuBackend(), FixedBackend()]
 NUM_SLOTS = 1200
 SHAPES = {"gqa": (6, 2), "mha": (4, 4), "mqa": (4, 1)}
 
@@ -84,6 +85,10 @@ def test_a_backend_agrees_with_the_reference(
         pool.keys[0].copy_(stored[0])
         pool.values[0].copy_(stored[1])
         outputs.append(each.context(batch, pool).attend(0, query, key, value))
+    padded = [torch.cat((part, part[:, :, :3]), dim=2) for part in (query, key, value)]
+    pool.keys[0].copy_(stored[0])
+    pool.values[0].copy_(stored[1])
+    assert torch.equal(backend.context(batch, pool).attend(0, *padded)[:, :, :num_tokens], outputs[1])
     tolerance = 1e-5 if dtype == torch.float32 else 3e-2
     assert outputs[1].dtype == dtype
     torch.testing.assert_close(outputs[1], outputs[0], atol=tolerance, rtol=tolerance)
@@ -104,10 +109,10 @@ def test_a_decode_over_one_run_of_slots_copies_no_keys(monkeypatch: pytest.Monke
     batch, group = ragged_batch([(100, 1)], None, run=150, seed=0)
     pool = KVPool(config, [group], device=torch.device("cpu"), dtype=torch.float32)
     seen = []
-    attend = attention_cpu._attend_shared
+    attend = attention_cpu._attend_one
     monkeypatch.setattr(
         attention_cpu,
-        "_attend_shared",
+        "_attend_one",
         lambda query, key, value: seen.append(key) or attend(query, key, value),
     )
     new = torch.randn(1, 2, 1, 16)
