@@ -108,7 +108,7 @@ class GroundedQATask(Task[ReaderModel, ReaderBatch]):
         wording, passage_text = question.question, self.questions.passages[question.passage]
         if rng.random() < self.config.unanswerable.changed_both:
             change = self.unanswerable.shared_change(question, rng)
-            if change is not None:
+            if change is not None and find_answers(change.made_in(passage_text), question.answers):
                 wording, passage_text = change.made_in(wording), change.made_in(passage_text)
         passage = self.tokenizer.encode(passage_text)
         question_ids = self._question_ids(wording)
@@ -139,7 +139,7 @@ class GroundedQATask(Task[ReaderModel, ReaderBatch]):
             wording = changed
         elif kind == "passage":
             change = self.unanswerable.shared_change(question, rng)
-            if change is None:
+            if change is None or not find_answers(change.made_in(passage), question.answers):
                 return None
             passage = change.made_in(passage)
         else:
