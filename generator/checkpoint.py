@@ -95,6 +95,7 @@ class CheckpointGenerator(Generator):
 
     def quantize_int8(self) -> int:
         """Turn the weights into int8 (adapters merged before); returns how many layers changed."""
+        self._engine = None  # with the keys and values of the weights as they were
         return quantize_int8(self.model)
 
     @property

@@ -156,6 +156,17 @@ def test_a_checkpoint_loads_quantised(save_checkpoint) -> None:
     assert len(loaded.generate([[1, 2, 3]], max_new_tokens=4, ignore_eos=True)[0].token_ids) == 4
 
 
+def test_quantising_forgets_what_was_computed_with_the_weights_as_they_were(save_checkpoint) -> None:
+    _, folder = save_checkpoint("llama")
+    loaded = Generator.load(folder, device="cpu", dtype="float32")
+    assert isinstance(loaded, CheckpointGenerator)
+    prompt = list(range(5, 45))
+    loaded.generate([prompt], max_new_tokens=2, ignore_eos=True)
+    assert loaded.engine.num_cached_tokens(prompt) > 0
+    loaded.quantize_int8()
+    assert loaded.engine.num_cached_tokens(prompt) == 0
+
+
 def test_an_unknown_quantisation_is_named(tmp_path) -> None:
     with pytest.raises(UnknownQuantization, match=r"int3.*none, int8"):
         Generator.load(tmp_path, device="cpu", quantization="int3")
