@@ -24,7 +24,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -132,8 +132,10 @@ def compare(options: argparse.Namespace, scratch: Path) -> int:
         "quick": options.quick,
         "ceiling_flops_per_second": round(ceiling),
     }
+    # One for each seed, shared by all trials: they are slow to read.
+    workloads = {seed: build_workload(task, seed) for seed in range(options.seeds + 1)}
     for name in options.optimizers:
-        final = tune_and_repeat(name, run, task, target, options, scratch)
+        final = tune_and_repeat(name, run, workloads, target, options, scratch)
         figures |= summary(name, final)
     print()
     print(json.dumps(figures))
@@ -143,7 +145,7 @@ def compare(options: argparse.Namespace, scratch: Path) -> int:
 def tune_and_repeat(
     name: str,
     run: RunConfig,
-    task: GroundedQAConfig,
+    workloads: Mapping[int, Any],
     target: float,
     options: argparse.Namespace,
     scratch: Path,
@@ -152,9 +154,9 @@ def tune_and_repeat(
     # The tiny model of --quick wants larger steps than MiniLM.
     lowest = LOWEST[name] * (8 if options.quick else 1)
     rates = [lowest * quasi_random(index) for index in range(options.rates)]
-    tuned = [trial(name, rate, 0, run, task, target, scratch) for rate in rates]
+    tuned = [trial(name, rate, 0, run, workloads, target, scratch) for rate in rates]
     best = min(tuned, key=lambda t: t.rank).learning_rate
-    return [trial(name, best, seed, run, task, target, scratch) for seed in range(1, options.seeds + 1)]
+    return [trial(name, best, seed, run, workloads, target, scratch) for seed in range(1, options.seeds + 1)]
 
 
 def quasi_random(index: int) -> float:
@@ -163,28 +165,20 @@ def quasi_random(index: int) -> float:
 
 
 def trial(
-    name: str, rate: float, seed: int, run: RunConfig, task: GroundedQAConfig, target: float, scratch: Path
+    name: str,
+    rate: float,
+    seed: int,
+    run: RunConfig,
+    workloads: Mapping[int, Any],
+    target: float,
+    scratch: Path,
 ) -> Trial:
     """One run up to the target or to its end."""
     from generator.training.errors import TrainingDiverged
-    from generator.training.grounded_qa import GroundedQATask
     from generator.training.trainer import Trainer
 
-    class Workload(GroundedQATask):
-        """Stops at the target; leaves the loss out, so that no best checkpoint is written."""
-
-        def validate(self, model: Any) -> dict[str, float]:
-            began = time.perf_counter()
-            f1 = super().validate(model)["f1"]
-            clock["validating"] += time.perf_counter() - began
-            history.append(f1)
-            if f1 >= target:
-                clock["reached"] = time.perf_counter() - clock["began"] - clock["validating"]
-                raise TargetReached
-            return {"f1": f1}
-
-    history: list[float] = []
-    clock = {"validating": 0.0, "began": 0.0}
+    workload = workloads[seed]
+    workload.begin(target)
     folder = Path(tempfile.mkdtemp(dir=scratch))
     config = TrainingConfig(
         replace(run, folder=str(folder), seed=seed),
@@ -196,27 +190,49 @@ def trial(
         ),
     )
     shares: list[float] = []
-    trainer = Trainer(
-        config, Workload(task, seed=seed), on_progress=lambda progress: shares.append(progress.flop_share)
-    )
-    clock["began"] = time.perf_counter()
+    trainer = Trainer(config, workload, on_progress=lambda progress: shares.append(progress.flop_share))
+    began = time.perf_counter()
+    reached = None
     try:
         trainer.run()
     except TargetReached:
-        pass
+        reached = time.perf_counter() - began - workload.validating_seconds
     except TrainingDiverged:
-        history.append(0.0)
-    spent = time.perf_counter() - clock["began"] - clock["validating"]
-    reached = clock.get("reached")
+        workload.history.append(0.0)
+    spent = time.perf_counter() - began - workload.validating_seconds
     tokens = trainer.counters.get("tokens", 0.0)
     return Trial(
         learning_rate=rate,
         seconds=reached,
         tokens=None if reached is None else tokens,
-        best_f1=max(history, default=0.0),
+        best_f1=max(workload.history, default=0.0),
         tokens_per_second=tokens / spent,
         flop_share=statistics.median(shares or [0.0]),
     )
+
+
+def build_workload(config: GroundedQAConfig, seed: int) -> Any:
+    """The task that stops at the target."""
+    from generator.training.grounded_qa import GroundedQATask
+
+    class Workload(GroundedQATask):
+        """Leaves the loss out of its validation, so that no best checkpoint is written."""
+
+        def begin(self, target: float) -> None:
+            self.target = target
+            self.history: list[float] = []
+            self.validating_seconds = 0.0
+
+        def validate(self, model: Any) -> dict[str, float]:
+            began = time.perf_counter()
+            f1 = super().validate(model)["f1"]
+            self.validating_seconds += time.perf_counter() - began
+            self.history.append(f1)
+            if f1 >= self.target:
+                raise TargetReached
+            return {"f1": f1}
+
+    return Workload(config, seed=seed)
 
 
 def summary(name: str, trials: Sequence[Trial]) -> dict[str, Any]:

@@ -175,7 +175,7 @@ class GroundedQATask(Task[ReaderModel, ReaderBatch]):
 
     def _substitutes(self) -> Substitutes:
         kinds = self.config.unanswerable
-        if not kinds.changed_question + kinds.changed_passage + kinds.changed_both:
+        if not kinds.share * (kinds.changed_question + kinds.changed_passage) + kinds.changed_both:
             return Substitutes({})
         start = Path(self.config.start_folder)
         return Substitutes.from_transformer(start_reader(start).transformer, start / "tokenizer.json")
