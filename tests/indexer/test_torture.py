@@ -29,6 +29,12 @@ OPTIONS = ParseOptions(ocr=False)
 NUM_DAMAGED = 30
 
 
+@pytest.fixture(autouse=True)
+def only_new_memory_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What other tests have left in this process does not."""
+    monkeypatch.setattr(torture, "MAX_TREE_BYTES", torture.MAX_TREE_BYTES + tree_bytes(os.getpid()))
+
+
 @pytest.fixture
 def whole() -> list[Path]:
     """Documents of every kind in the example corpus that is read without OCR."""
@@ -40,8 +46,6 @@ def whole() -> list[Path]:
 def test_damaged_files_and_bombs_are_all_accounted_for_within_their_limits(
     tmp_path: Path, whole: list[Path], monkeypatch: pytest.MonkeyPatch
 ):
-    # What other tests have left in this process does not count.
-    monkeypatch.setattr(torture, "MAX_TREE_BYTES", torture.MAX_TREE_BYTES + tree_bytes(os.getpid()))
     monkeypatch.setattr(reading, "ParsePool", torture.WatchedPool)
     monkeypatch.setattr(
         torture.Plan, "_bomb", lambda plan, folder, _: {"bomb": bombs.write(folder, bombs.QUICK)}
