@@ -6,6 +6,10 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("any speed", deadline=None)  # no test depends on how fast the machine is
+settings.load_profile("any speed")
 
 
 @pytest.fixture(scope="session", autouse=True)
