@@ -212,12 +212,16 @@ class Database:
 
     def _version(self, connection: sqlite3.Connection) -> int:
         """The schema version of one of our files, 0 for an empty one; raises for any other."""
-        application_id = connection.execute("PRAGMA application_id").fetchone()[0]
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if (
-            application_id == 0
-            and connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
-        ):
+        # One snapshot for all three: between two reads another process may finish making the catalog.
+        connection.execute("BEGIN")
+        try:
+            application_id = connection.execute("PRAGMA application_id").fetchone()[0]
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            num_objects = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        finally:
+            if connection.in_transaction:  # SQLite ends it by itself after some errors
+                connection.execute("ROLLBACK")
+        if application_id == 0 and num_objects == 0:
             return 0
         if application_id != APPLICATION_ID:
             raise IndexCorrupt(
@@ -244,9 +248,8 @@ def _upgrade(connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("BEGIN IMMEDIATE")
     try:
-        version = connection.execute("PRAGMA user_version").fetchone()[
-            0
-        ]  # another process may have been first
+        # Another process may have been first.
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
         for script in MIGRATIONS[version:]:
             for statement in statements(script):
                 connection.execute(statement)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from indexer import catalog_reader, catalog_writer, schema
 from indexer.catalog import CATALOG_NAME, Catalog, ChunkChange
 from indexer.catalog_writer import Conversion, Failure, SourceFile
 from indexer.chunking import ChunkDraft
+from indexer.database import Database
 from indexer.errors import (
     IndexBusy,
     IndexClosed,
@@ -425,6 +427,35 @@ def test_a_file_of_another_program_is_left_alone(tmp_path: Path):
     other.close()
     with pytest.raises(IndexCorrupt, match="another program"):
         Catalog.open(tmp_path)
+
+
+def test_a_catalog_made_while_its_header_is_read_is_not_taken_for_another_programs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder = tmp_path / "index"
+    folder.mkdir()
+    with contextlib.closing(sqlite3.connect(folder / CATALOG_NAME)) as empty:
+        empty.execute("PRAGMA journal_mode = WAL")
+    connect = Database._connect
+    made: list[str] = []
+
+    def connect_and_let_another_make_it(database: Database, *, writable: bool) -> sqlite3.Connection:
+        connection = connect(database, writable=writable)
+
+        def before(statement: str) -> None:
+            if statement == "PRAGMA user_version" and not made:
+                made.append(statement)
+                Catalog.open(folder).close()
+
+        if not writable:
+            connection.set_trace_callback(before)
+        return connection
+
+    monkeypatch.setattr(Database, "_connect", connect_and_let_another_make_it)
+    with pytest.raises(IndexNotFound, match="is empty"):  # as it was when the reading began
+        Catalog.open(folder, read_only=True)
+    assert made
+    Catalog.open(folder, read_only=True).close()
 
 
 def test_a_file_that_is_no_database_is_an_error(tmp_path: Path):
