@@ -16,7 +16,6 @@ import csv
 import hashlib
 import json
 import re
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -292,7 +291,7 @@ def main() -> None:
     embedder = SentenceTransformerEmbedder()
     tokenizer = ChunkTokenizer(embedder.tokenizer_path)
     embed = Embeddings(embedder, arguments.cache)
-    print(f"{'strategy':30} recall  of ceiling  precision    IoU  P-omega  chunks  tokens", file=sys.stderr)
+    print(f"{'strategy':30} recall  of ceiling  precision    IoU  P-omega  chunks  tokens")
     results = []
     for name in arguments.strategies:
         result = evaluate(name, texts, questions, tokenizer, embed)
@@ -301,7 +300,6 @@ def main() -> None:
         print(
             f"{name:30} {result.recall:6.3f}  {share:10.3f}  {result.precision:9.4f} {result.iou:6.4f}"
             f" {result.precision_omega:8.3f} {result.chunks:7d} {result.mean_tokens:7.1f}",
-            file=sys.stderr,
             flush=True,
         )
     print(json.dumps({"benchmark": "chunking_quality", "questions": len(questions), "results": results}))

@@ -61,7 +61,7 @@ def main() -> int:
         "share_of_floor": round(floor / statistics.median(seconds), 2),
     }
     for name, value in figures.items():
-        print(f"{name:20} {value}", file=sys.stderr)
+        print(f"{name:20} {value}")
     print(json.dumps(figures))
     return 0
 

@@ -48,7 +48,7 @@ def main() -> int:
 
 
 def run(script: Path, arguments: list[str]) -> list[str] | None:
-    """The lines that the script printed, or None where it failed or printed no JSON line at its end."""
+    """The lines that the script printed, or None where it failed or lacks figures or its JSON line."""
     lines = []
     with subprocess.Popen(
         [sys.executable, str(script), *arguments], stdout=subprocess.PIPE, text=True, encoding="utf-8"
@@ -64,6 +64,9 @@ def run(script: Path, arguments: list[str]) -> list[str] | None:
         json.loads(lines[-1])
     except (IndexError, ValueError):
         print(f"{script.name} did not end with a JSON line; nothing recorded.", file=sys.stderr)
+        return None
+    if len(lines) == 1:
+        print(f"{script.name} printed no figures for people on stdout; nothing recorded.", file=sys.stderr)
         return None
     return lines
 
