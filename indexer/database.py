@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -25,12 +26,14 @@ from indexer.storage_errors import sqlite_errors_translated
 BUSY_SECONDS = 10.0
 MAX_IDLE_READERS = 8
 _OLDEST_SQLITE = (3, 37, 0)  # STRICT tables
+_RETRY_SECONDS = 0.01  # where SQLite itself does not wait for another process
 
 
 class _Connection(sqlite3.Connection):
     """A connection that knows its file."""
 
-    file: tuple[int, int]  # device and inode
+    file: tuple[int, ...]  # what `Database._file_on_disk` said
+    immutable: bool  # it reads without locks, as if nobody could write
 
 
 class Database:
@@ -49,11 +52,10 @@ class Database:
         self._writer: _Connection | None = None
         self._write_lock = threading.Lock()
         self._pool_lock = threading.Lock()
-        self._immutable = False
         self._closed = False
         with sqlite_errors_translated(self.path):
             if read_only:
-                self._open_for_reading()
+                self._give_back(self._connect_for_reading())
             else:
                 self._open_for_writing()
 
@@ -112,13 +114,13 @@ class Database:
         return self._writer
 
     def _take(self) -> _Connection:
-        file = self._file_on_disk()
+        self._file_on_disk()
         with self._pool_lock:
             if self._closed:
                 raise IndexClosed("The index is closed.", hint="Open it again.")
             while self._idle:
                 connection = self._idle.pop()
-                if connection.file == file:
+                if self._is_current(connection):
                     return connection
                 connection.close()  # to a file that is not there any more
         with sqlite_errors_translated(self.path):
@@ -137,19 +139,47 @@ class Database:
                 return
         connection.close()
 
-    def _file_on_disk(self) -> tuple[int, int]:
-        """Which file is at the path now: an index may be deleted and made again while it is open."""
+    def _file_on_disk(self, *, immutable: bool = False) -> tuple[int, ...]:
+        """Which file is at the path now: an index may be deleted and made again while it is open.
+
+        `immutable`: also in which state, for whoever reads without locks: it may be written to after all.
+        """
         try:
             status = os.stat(self.path)
         except FileNotFoundError:
             raise IndexNotFound(
                 f"There is no index at {self.path.parent}.", hint="Create it by ingesting a folder."
             ) from None
-        return status.st_dev, status.st_ino
+        state = (status.st_size, status.st_mtime_ns, self._log_bytes()) if immutable else ()
+        return status.st_dev, status.st_ino, *state
+
+    def _is_current(self, connection: _Connection) -> bool:
+        """Whether a connection leads to what is at the path now."""
+        return connection.file == self._file_on_disk(immutable=connection.immutable)
+
+    def _log_bytes(self) -> int:
+        """The size of the write-ahead log."""
+        with suppress(FileNotFoundError):
+            return os.stat(f"{self.path}-wal").st_size
+        return 0
 
     def _connect_for_reading(self) -> _Connection:
         """A connection that was seen to read a catalog of the present schema."""
-        connection = self._connect(writable=False)
+        try:
+            return self._seen_to_read(self._connect(writable=False))
+        except sqlite3.OperationalError as error:
+            # On a read-only disk SQLite cannot make the shared-memory file of a WAL database. With no log
+            # beside it the file is complete. Whatever else goes wrong, a lock for one, is no reason to read
+            # without locks.
+            if not self._is_of_a_read_only_folder(error) or self._log_bytes():
+                raise
+        return self._seen_to_read(self._connect(writable=False, immutable=True))
+
+    def _is_of_a_read_only_folder(self, error: sqlite3.OperationalError) -> bool:
+        refused = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+        return refused and not os.access(self.path.parent, os.W_OK)
+
+    def _seen_to_read(self, connection: _Connection) -> _Connection:
         try:
             version = self._version(connection)
             if version == 0:
@@ -166,43 +196,36 @@ class Database:
             raise
         return connection
 
-    def _open_for_reading(self) -> None:
-        self._file_on_disk()
-        try:
-            connection = self._connect_for_reading()
-        except sqlite3.OperationalError:
-            # On a read-only disk SQLite cannot make the shared-memory file of a WAL database. With no log
-            # beside it the file is complete, and nobody can be writing to it.
-            wal = self.path.with_name(self.path.name + "-wal")
-            if wal.exists() and wal.stat().st_size:
-                raise
-            self._immutable = True
-            connection = self._connect_for_reading()
-        self._give_back(connection)
-
     def _open_for_writing(self) -> None:
         connection = self._connect(writable=True)
         try:
             if self._version(connection) < SCHEMA_VERSION:
-                _upgrade(connection)
+                _upgrade(connection, busy_seconds=self._busy_seconds)
         except BaseException:
             connection.close()
             raise
         self._writer = connection
 
-    def _connect(self, *, writable: bool) -> _Connection:
-        mode = "rwc" if writable else "ro"
-        immutable = "&immutable=1" if self._immutable else ""
-        connection = sqlite3.connect(
-            f"{self.path.absolute().as_uri()}?mode={mode}{immutable}",
-            uri=True,
-            timeout=self._busy_seconds,
-            isolation_level=None,  # transactions are begun and ended here, not by the sqlite3 module
-            check_same_thread=False,  # a connection moves between threads, but serves one at a time
-            cached_statements=256,
-            factory=_Connection,
-        )
-        connection.file = self._file_on_disk()
+    def _connect(self, *, writable: bool, immutable: bool = False) -> _Connection:
+        uri = f"{self.path.absolute().as_uri()}?mode={'rwc' if writable else 'ro'}"
+        while True:
+            if writable and not self.path.exists():
+                sqlite3.connect(uri, uri=True).close()  # so that there is a file to know it by
+            file = self._file_on_disk(immutable=immutable)
+            connection = sqlite3.connect(
+                f"{uri}&immutable=1" if immutable else uri,
+                uri=True,
+                timeout=self._busy_seconds,
+                isolation_level=None,  # transactions are begun and ended here, not by the sqlite3 module
+                check_same_thread=False,  # a connection moves between threads, but serves one at a time
+                cached_statements=256,
+                factory=_Connection,
+            )
+            connection.file, connection.immutable = file, immutable
+            with suppress(IndexNotFound):
+                if self._is_current(connection):
+                    break
+            connection.close()  # to a file that was replaced just then
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("PRAGMA foreign_keys = ON")
         if writable:
@@ -241,11 +264,9 @@ class Database:
         return IndexNotWritable("The index was opened for reading only.", hint="Open it without read_only.")
 
 
-def _upgrade(connection: sqlite3.Connection) -> None:
+def _upgrade(connection: sqlite3.Connection, *, busy_seconds: float) -> None:
     """Brings an empty or older file to the present schema, in one transaction."""
-    if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-        connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
-        connection.execute("PRAGMA journal_mode = WAL")
+    _use_write_ahead_log(connection, busy_seconds=busy_seconds)
     connection.execute("BEGIN IMMEDIATE")
     try:
         # Another process may have been first.
@@ -260,3 +281,22 @@ def _upgrade(connection: sqlite3.Connection) -> None:
         with suppress(sqlite3.Error):
             connection.execute("ROLLBACK")
         raise
+
+
+def _use_write_ahead_log(connection: sqlite3.Connection, *, busy_seconds: float) -> None:
+    """Makes the change that cannot be part of a transaction.
+
+    Where two processes make a catalog at the same time, SQLite tells one of them at once, without waiting,
+    that it is locked.
+    """
+    deadline = time.monotonic() + busy_seconds
+    while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        try:
+            connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(_RETRY_SECONDS)
+        else:
+            return

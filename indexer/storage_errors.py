@@ -49,7 +49,8 @@ def from_sqlite(error: sqlite3.Error, path: Path) -> IndexerError | None:
             return _disk_full(path)
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM:
             return _not_writable(path, str(error))
-        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+        # SQLITE_PROTOCOL: others have started so often, just when this one did, that it has given up.
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED | sqlite3.SQLITE_PROTOCOL:
             return IndexBusy(
                 f"Another process keeps {path} locked.", hint="Wait until it is done, then run it again."
             )
