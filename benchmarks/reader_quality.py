@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from reader_reliability import reliability_svg
 from reader_sets import crowd, numbered, search_questions, squad_development
@@ -31,6 +32,7 @@ from generator.reader.calibration import expected_calibration_error
 from generator.reader.reader import READER_FOLDER, Reader
 from generator.reader.weights import update_config
 from ragserve import Pipeline, Settings
+from ragserve.evaluation.bootstrap import interval, mean
 from ragserve.evaluation.figures import RIGHT_FROM_F1, Measured, measure
 from ragserve.evaluation.outcomes import Outcome
 from ragserve.evaluation.records import EvalQuestion
@@ -38,6 +40,7 @@ from ragserve.evaluation.report import table
 from ragserve.evaluation.run import OverIndex, OverOwnPassages, Subject, evaluate
 
 DOCS = Path(__file__).parent.parent / "docs"
+ANSWERED = 0.8  # the share of answerable questions at which the unanswerable ones are counted, too
 MARKERS = ("<!-- written by benchmarks/reader_quality.py -->", "<!-- end -->")
 Runs = dict[str, list[Outcome]]
 
@@ -80,6 +83,7 @@ def main() -> int:
         "seconds": round(time.perf_counter() - began),
         "calibration_error": round(calibration_error(runs["gold"]), 3),
     }
+    facts |= recognised_at(runs["gold"], ANSWERED)
     figures = {name: measure(outcomes, cutoff=5) for name, outcomes in runs.items()}
     figures["all"] = [one for one in figures["all"] if one.figure.group == "citations"]
     for name, measured in figures.items():
@@ -156,6 +160,23 @@ def calibration_error(run: Sequence[Outcome]) -> float:
     return expected_calibration_error([o.confidence or 0.0 for o in run], [is_right(o) for o in run])
 
 
+def recognised_at(run: Sequence[Outcome], answered: float) -> dict[str, Any]:
+    """Percent of the unanswerable questions below the confidence that `answered` of the others reach.
+
+    Both shares depend on the threshold, so only this says how well the two kinds are told apart.
+    """
+    answerable = np.array([o.confidence or 0.0 for o in run if o.answerable])
+    unanswerable = np.array([o.confidence or 0.0 for o in run if o.answerable is False])
+    threshold = float(np.quantile(answerable, 1 - answered))
+    recognised = np.where(unanswerable < threshold, 100.0, 0.0)
+    return {
+        "recognised_at_answered": round(float(recognised.mean()), 1),
+        "recognised_at_answered_interval": [round(bound, 1) for bound in interval(recognised, mean)],
+        "recognised_at_answered_questions": len(recognised),
+        "recognised_at_answered_threshold": round(threshold, 2),
+    }
+
+
 def is_right(outcome: Outcome) -> bool:
     return bool(outcome.answerable) and (outcome.f1_of_draft or 0.0) >= RIGHT_FROM_F1
 
@@ -173,6 +194,13 @@ def write_page(
         lines.append(
             f"| {row.what.format(**facts)} | {value} | {one.questions:,} | {row.floor} | {row.goal} |"
         )
+    low, high = facts["recognised_at_answered_interval"]
+    lines.append(
+        f"| unanswerable ones recognised where {ANSWERED:.0%} of the answerable ones are answered "
+        f"(threshold {facts['recognised_at_answered_threshold']}) "
+        f"| **{facts['recognised_at_answered']:.1f}** ({low:.1f} to {high:.1f}) "
+        f"| {facts['recognised_at_answered_questions']:,} | 65 | |"
+    )
     hours = (reader.files.training if reader.files else {}).get("seconds", 0) / 3600
     lines.append(f"| training from scratch, hours | **{hours:.1f}** | | 10 | 3 |")
     lines += [
