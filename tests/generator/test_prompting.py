@@ -46,7 +46,11 @@ def test_prompts_over_the_same_passages_share_all_but_the_question(tokenizer: To
     )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(lengths=st.lists(st.integers(0, 60), min_size=1, max_size=5), spare=st.integers(-40, 250))
 def test_the_prompt_fits_and_passages_are_beginnings_of_those_given(
     tokenizer: Tokenizer, lengths: list[int], spare: int

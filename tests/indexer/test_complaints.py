@@ -58,7 +58,7 @@ def test_stuck_at_99_percent_with_no_resume(
         archive.writestr("xl/workbook.xml", "")
     progress = []
     with Index.open(tmp_path / "index", embedder=embedder) as index:
-        report = index.ingest([corpus], jobs=1, parse_limits=ParseLimits(seconds=1), progress=progress.append)
+        report = index.ingest([corpus], jobs=1, parse_limits=ParseLimits(seconds=5), progress=progress.append)
         assert (report.indexed, [failure.code for failure in report.failed]) == (3, ["parser-timed-out"])
         assert progress[-1].files_done == progress[-1].files_found == 4
         (status,) = index.doctor()

@@ -242,9 +242,9 @@ def test_uris_of_different_paths_differ(one: bytes, other: bytes) -> None:
 def test_bad_rules_are_left_out_and_the_good_ones_hold(tree: Path, rules: str) -> None:
     write(tree, "a" * 200 + ".md", "b.log", "c.md")
     (tree / ".gitignore").write_bytes(f"{rules}\r\n*.log\r\n".encode("latin-1", "ignore"))
-    start = time.process_time()
+    start = time.thread_time()
     assert taken(tree) == ["a" * 200 + ".md", "c.md"]
-    assert time.process_time() - start < 5
+    assert time.thread_time() - start < 60  # a rule that is tried in every way would take years
 
 
 def test_the_lines_left_out_are_named(tree: Path) -> None:
@@ -302,7 +302,11 @@ RULES = st.lists(
     files=st.lists(PATHS, min_size=1, max_size=10),
     rules=st.dictionaries(st.sampled_from(["", "a", "b", "build", "a/b"]), RULES, min_size=1, max_size=3),
 )
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None,
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 def test_rules_select_the_same_files_as_git_does(
     tmp_path_factory: pytest.TempPathFactory, files: list[str], rules: dict[str, list[str]]
 ) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -300,10 +301,14 @@ def test_a_hub_name_that_is_not_cached_fails_at_once_offline(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    start = time.process_time()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
     with pytest.raises(ModelNotFound, match="HF_HUB_OFFLINE is set") as caught:
         SentenceTransformerEmbedder(name)
-    assert time.process_time() - start < 5
     assert caught.value.hint
 
 
@@ -497,5 +502,5 @@ def test_text_far_beyond_the_limit_is_cut_like_the_library_cuts_it(tiny: Sentenc
     long = "dogs and foxes " * 100_000
     start = time.process_time()
     vectors = tiny.embed_documents([long, "dogs and foxes " * 100])
-    assert time.process_time() - start < 20
+    assert time.process_time() - start < 300  # in a time that grew with its square, it would be hours
     np.testing.assert_allclose(vectors[0], vectors[1], atol=1e-5)

@@ -10,8 +10,9 @@ import textwrap
 import threading
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from store_fakes import tokenizer_path
@@ -83,13 +84,11 @@ def is_running(pid: int) -> bool:
     return state != "Z"
 
 
-def wait_until(condition: object, seconds: float = 20.0) -> bool:
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = 120.0) -> None:
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return True
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds:g} seconds for {what}"
         time.sleep(0.02)
-    return False
 
 
 def test_documents_come_back_with_chunks_and_the_facts_of_their_bytes(tmp_path: Path) -> None:
@@ -193,8 +192,7 @@ def test_a_file_of_two_gigabytes_is_refused_without_being_read(tmp_path: Path) -
     result = parse_all(path)["huge.txt"]
     assert isinstance(result.error, DocumentTooLarge)
     assert "max_bytes" in result.error.hint
-    assert result.sha256 == ""
-    assert result.seconds < 0.5
+    assert result.sha256 == ""  # and there is not the memory to read it all
 
 
 def test_a_document_that_does_not_fit_the_pipe_is_a_typed_failure(tmp_path: Path) -> None:
@@ -233,11 +231,9 @@ def test_a_file_that_only_fails_once_is_read_at_the_second_try(misbehaving: Path
 @pytest.mark.parametrize("what", ["while True: pass", "sum(range(10**13))", "import time; time.sleep(1000)"])
 def test_a_file_that_takes_forever_is_a_time_out_even_in_native_code(what: str, misbehaving: Path) -> None:
     slow, fast = workbook(misbehaving / "slow.xlsx", what), text_file(misbehaving / "fast.txt")
-    started = time.monotonic()
-    results = parse_all(slow, fast, limits=ParseLimits(seconds=1.0))
+    results = parse_all(slow, fast, limits=ParseLimits(seconds=3.0))
     assert isinstance(results["slow.xlsx"].error, ParserTimedOut)
     assert results["fast.txt"].document is not None
-    assert time.monotonic() - started < 60
 
 
 def test_a_file_that_swells_is_out_of_memory_and_its_worker_replaced(misbehaving: Path) -> None:
@@ -255,9 +251,9 @@ def test_a_file_that_swells_is_out_of_memory_and_its_worker_replaced(misbehaving
 
 def test_files_that_are_too_large_together_are_read_one_after_the_other(misbehaving: Path) -> None:
     """Each waits for the other while it holds its memory, so they are in work together."""
-    do = "import time; data = bytearray(b'x') * (160 << 20); time.sleep(1.0)"
+    do = "import time; data = bytearray(b'x') * (250 << 20); time.sleep(1.0)"
     files = [workbook(misbehaving / f"{number}.xlsx", do) for number in range(2)]
-    limits = ParseLimits(seconds=60, max_memory_bytes=1 << 30, max_total_memory_bytes=280 << 20)
+    limits = ParseLimits(seconds=60, max_memory_bytes=1 << 30, max_total_memory_bytes=450 << 20)
     results = parse_all(*files, num_workers=2, limits=limits)
     assert [type(results[path.name].error) for path in files] == [MalformedFile] * 2, (
         "both were read in the end"
@@ -323,11 +319,11 @@ def test_a_page_of_ocr_puts_the_deadline_off(monkeypatch: pytest.MonkeyPatch) ->
     settings = settings_message(ParseLimits(seconds=10, seconds_per_ocr_page=60), ParseOptions(), None)
     worker = worker_process._Worker(Pipe(), settings)
     monkeypatch.setattr(worker_process, "_set_alarm", alarms.append)
-    worker._deadline = time.monotonic() + 10
+    monkeypatch.setattr(worker_process, "time", SimpleNamespace(monotonic=lambda: 1000.0))
+    worker._deadline = 1010.0
     worker._before_ocr_page()
     worker._before_ocr_page()
-    assert 69 < alarms[0] < 71
-    assert 129 < alarms[1] < 131
+    assert alarms == [70, 130]
     assert sent == [b'{"kind":"ocr-page"}'] * 2
 
 
@@ -348,22 +344,20 @@ def test_workers_stay_for_the_next_call_and_one_that_was_killed_meanwhile_is_rep
         list(pool.map_unordered([ParseTask(path)]))
         assert pool.process_ids == (first,)
         os.kill(first, signal.SIGKILL)
-        wait_until(lambda: not is_running(first))
+        wait_until(lambda: not is_running(first), "the worker to die")
         (result,) = pool.map_unordered([ParseTask(path)])
         assert result.document is not None
         assert pool.process_ids != (first,)
 
 
-def test_nothing_is_left_running_when_the_pool_is_left(tmp_path: Path) -> None:
+def test_nothing_is_left_running_when_the_pool_is_left(tmp_path: Path, no_thread_is_left: None) -> None:
     path = text_file(tmp_path / "a.txt")
-    num_threads = threading.active_count()
     with ParsePool(2, LIMITS) as pool:
         for _ in pool.map_unordered(ParseTask(path) for _ in range(50)):
             pids = pool.process_ids
             break
     assert pids
-    assert wait_until(lambda: not any(map(is_running, pids)))
-    assert threading.active_count() == num_threads
+    wait_until(lambda: not any(map(is_running, pids)), "the workers to end")
 
 
 def test_tasks_are_taken_only_a_few_ahead(tmp_path: Path) -> None:
@@ -382,13 +376,27 @@ def test_tasks_are_taken_only_a_few_ahead(tmp_path: Path) -> None:
         assert len(taken) < 30
 
 
+def begins_and_never_ends(folder: Path) -> tuple[Path, Callable[[], bool]]:
+    """A workbook that takes forever, and whether a worker has begun with it."""
+    begun = folder / "begun"
+    path = workbook(folder / "slow.xlsx", f"import os, time; os.mkdir({str(begun)!r}); time.sleep(10_000)")
+    return path, begun.exists
+
+
 def test_a_running_map_can_be_stopped_from_another_thread(misbehaving: Path) -> None:
-    path = workbook(misbehaving / "slow.xlsx", "import time; time.sleep(1000)")
-    with ParsePool(1, ParseLimits(seconds=500)) as pool:
-        threading.Timer(0.5, pool.stop).start()
-        started = time.monotonic()
+    path, has_begun = begins_and_never_ends(misbehaving)
+
+    def stop() -> None:
+        try:
+            wait_until(has_begun, "a worker to begin")
+        finally:
+            pool.stop()
+
+    with ParsePool(1, ParseLimits(seconds=5000)) as pool:
+        stopping = threading.Thread(target=stop)
+        stopping.start()
         assert list(pool.map_unordered([ParseTask(path)])) == []
-        assert time.monotonic() - started < 60
+        stopping.join()
 
 
 def test_workers_that_do_not_start_are_an_error_with_a_remedy(
@@ -404,7 +412,7 @@ import sys
 from pathlib import Path
 from indexer.worker_values import settings_message
 from indexer.workers import ParseLimits, ParsePool, ParseTask
-with ParsePool(1, ParseLimits(seconds=500)) as pool:
+with ParsePool(1, ParseLimits(seconds=5000)) as pool:
     for result in pool.map_unordered(ParseTask(Path(path)) for path in sys.argv[1:]):
         print(*pool.process_ids, flush=True)
 """
@@ -413,7 +421,7 @@ with ParsePool(1, ParseLimits(seconds=500)) as pool:
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_workers_die_with_their_parent(how: signal.Signals, misbehaving: Path) -> None:
     quick = text_file(misbehaving / "quick.txt")
-    slow = workbook(misbehaving / "slow.xlsx", "import time; time.sleep(1000)")
+    slow, has_begun = begins_and_never_ends(misbehaving)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     parent = subprocess.Popen(
         [sys.executable, "-c", PARENT, quick, slow],
@@ -424,8 +432,8 @@ def test_workers_die_with_their_parent(how: signal.Signals, misbehaving: Path) -
     assert parent.stdout is not None
     (pid,) = map(int, parent.stdout.readline().split())
     assert is_running(pid)
-    time.sleep(0.3)  # for the worker to be at the slow file
+    wait_until(has_begun, "the worker to be at the slow file")
     parent.send_signal(how)
-    parent.wait(timeout=20)
+    parent.wait(timeout=120)
     parent.stdout.close()
-    assert wait_until(lambda: not is_running(pid))
+    wait_until(lambda: not is_running(pid), "the worker to die")

@@ -23,7 +23,7 @@ from retriever.settings import RetrievalSettings
 from retriever.types import SearchResult
 
 DIMENSION = 16
-PATIENCE = 10  # seconds until a hanging test fails; nothing waits for so long
+PATIENCE = 120  # seconds until a hanging test fails; nothing waits for so long
 
 
 class FakeVersion(NamedTuple):
@@ -214,7 +214,7 @@ class FakeEmbedder:
     def embed_queries(self, texts: Sequence[str]) -> np.ndarray:
         self.batches.append(list(texts))
         self.entered.release()
-        assert self.gate.wait(10)
+        assert self.gate.wait(PATIENCE)
         if self.fail_on & set(texts):
             raise RuntimeError(f"cannot embed {sorted(self.fail_on & set(texts))}")
         return np.stack([self.vectors[t] if t in self.vectors else embed(t) for t in texts])

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import numpy as np
 import pytest
-from fakes import DIMENSION, FakeCorpus, FakeEmbedder, brute_force, found, make_retriever
+from fakes import DIMENSION, PATIENCE, FakeCorpus, FakeEmbedder, brute_force, found, make_retriever
 
 from retriever import RetrievalCache, RetrievalSettings
 from retriever.cache_audit import BackgroundAudits
@@ -43,7 +44,7 @@ class Scene:
     def question(self) -> str:
         """A paraphrase that was never asked."""
         self.asked += 1
-        text = f"{'abcdefghijklmnop'[self.asked % 16]} paraphrase {'x' * self.asked}"
+        text = f"{'x' * self.asked} paraphrase {'y' * self.asked}"
         self.embedder.vectors[text] = near(self.rng, self.topics[self.asked % 6], self.spread)
         return text
 
@@ -132,19 +133,19 @@ def test_closing_drops_the_audits_that_wait_and_takes_no_more(no_thread_is_left)
 
     def wait() -> None:
         entered.set()
-        gate.wait(10)
+        assert gate.wait(PATIENCE)
 
     assert audits.submit(wait)
-    assert entered.wait(10)
+    assert entered.wait(PATIENCE)
     assert audits.submit(lambda: done.append(1))
     assert audits.submit(lambda: done.append(2))
     assert not audits.submit(lambda: done.append(3))
     closer = threading.Thread(target=audits.close)
     closer.start()
     while audits._pending:
-        pass
+        time.sleep(0.001)
     gate.set()
-    closer.join(10)
+    closer.join(PATIENCE)
     assert done == []
     assert not audits.submit(lambda: done.append(4))
     audits.close()

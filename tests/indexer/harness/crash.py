@@ -40,6 +40,7 @@ from indexer.index import Index
 RUNS = {"ingest": "empty", "update": "changed", "prune": "pruned", "checkpoint": "stale"}
 KINDS = ("python", "disk", "clock")
 RECOVERY_SECONDS = 2.0
+_PATIENCE_SECONDS = 120.0  # for threads that are ready to run
 _K = 5
 
 
@@ -95,6 +96,7 @@ class Readers:
         self._queries = HashingEmbedder().embed_queries(QUERIES)
         self.errors: list[str] = []
         self.num_searches = 0
+        self.at_work = threading.Event()  # there was a search, or an error
 
     def __enter__(self) -> Self:
         for thread in self._threads:
@@ -119,6 +121,7 @@ class Readers:
                 self._stopping.wait(0.01)
         except Exception:  # noqa: BLE001 - whatever it is, the harness is to report it
             self.errors.append(traceback.format_exc())
+            self.at_work.set()
 
     def _search(self, keep_open: bool) -> None:
         with Index.open(self._folder, read_only=True) as index:
@@ -128,6 +131,7 @@ class Readers:
                     for numbers, _ in view.nearest(self._queries, _K):
                         assert len(view.chunks(numbers)) == expected, "fewer results than there are chunks"
                     self.num_searches += 1
+                    self.at_work.set()
                 if not keep_open or self._stopping.wait(0.01):
                     return
 
@@ -160,6 +164,7 @@ def crash(world: World, kill: Kill, extent: float) -> Aftermath:
         resumed = world.account()
         assert resumed.unchanged >= done.files_done, "what was committed was read again"
         assert world.answers() == world.expected[state], "the answers are not those of an undisturbed run"
+        assert readers.at_work.wait(_PATIENCE_SECONDS), "no reader was at work"
     assert not readers.errors, readers.errors[0]
     return Aftermath(status == KILLED, seconds, readers.num_searches)
 

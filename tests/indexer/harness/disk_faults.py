@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import enum
+import hashlib
 import os
 import shutil
 import subprocess
@@ -30,8 +31,9 @@ def library() -> Path | None:
     compiler = shutil.which("cc") or shutil.which("gcc")
     if sys.platform != "linux" or compiler is None:
         return None
-    built = Path(tempfile.gettempdir()) / f"ragserve-faulty-io-{os.getuid()}" / "faulty_io.so"
-    if not built.exists() or built.stat().st_mtime < _SOURCE.stat().st_mtime:
+    version = hashlib.sha256(_SOURCE.read_bytes()).hexdigest()[:16]
+    built = Path(tempfile.gettempdir()) / f"ragserve-faulty-io-{os.getuid()}" / f"{version}.so"
+    if not built.exists():
         built.parent.mkdir(exist_ok=True, mode=0o700)
         fresh = built.with_name(f"{os.getpid()}.so")
         command = [compiler, "-shared", "-fPIC", "-O1", "-o", str(fresh), str(_SOURCE), "-ldl"]

@@ -13,12 +13,13 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 class MemorySampler:
-    """Samples the resident memory of this process and its descendants in a thread; Linux only.
+    """Samples the resident memory of a process (this one) and its descendants in a thread; Linux only.
 
     Pages that processes share are counted in each of them, so the sum errs on the high side.
     """
 
-    def __init__(self, *, interval_s: float = 0.1) -> None:
+    def __init__(self, *, root: int | None = None, interval_s: float = 0.1) -> None:
+        self._root = os.getpid() if root is None else root
         self._interval_s = interval_s
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -39,7 +40,7 @@ class MemorySampler:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            self.peak_bytes = max(self.peak_bytes, tree_bytes(os.getpid()))
+            self.peak_bytes = max(self.peak_bytes, tree_bytes(self._root))
             self._stopping.wait(self._interval_s)
 
 
