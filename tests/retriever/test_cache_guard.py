@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from retriever.cache_guard import may_share
 
@@ -47,3 +49,62 @@ def test_queries_that_turn_on_a_word_do_not_share(one, other):
 def test_paraphrases_may_share(one, other):
     assert may_share(one, other)
     assert may_share(other, one)
+
+
+NAMES = ["oslo", "bergen", "mozart", "honda", "lisbon", "gold", "aspirin", "kilometres"]
+NAME_PAIRS = st.lists(st.sampled_from(NAMES), min_size=2, max_size=2, unique=True)
+QUESTIONS = st.lists(
+    st.sampled_from([*NAMES, "what", "is", "the", "from", "to", "of", "not", "2021", "founded", "'red fox'"]),
+    max_size=8,
+).map(" ".join)
+
+
+@given(
+    st.sampled_from(["who founded {}", "weather in {} tomorrow", "{} opening hours", "is {} safe"]),
+    NAME_PAIRS,
+)
+def test_the_same_question_about_something_else_is_another_one_however_it_is_spelt(frame, names):
+    one, other = (frame.format(name) for name in names)
+    assert not may_share(one, other)
+    assert not may_share(one.title(), other)
+
+
+@given(
+    st.sampled_from(
+        [
+            "trains from {} to {}",
+            "is {} heavier than {}",
+            "did {} conquer {}",
+            "what was {} before it was {}",
+        ]
+    ),
+    NAME_PAIRS,
+    st.sampled_from(["", " please", " in short"]),
+)
+def test_two_things_that_have_changed_sides_make_another_question(frame, names, more):
+    assert not may_share(frame.format(*names), frame.format(*reversed(names)) + more)
+
+
+@given(NAME_PAIRS, st.sampled_from(["difference between {} and {}", "{} or {}", "compare {} vs {}"]))
+def test_two_things_that_are_merely_listed_may_change_sides(names, frame):
+    assert may_share(frame.format(*names), frame.format(*reversed(names)))
+
+
+@given(QUESTIONS, QUESTIONS)
+def test_it_does_not_matter_which_of_two_was_asked_first(one, other):
+    assert may_share(one, other) == may_share(other, one)
+
+
+@given(st.text())
+def test_every_question_may_share_with_itself(text):
+    assert may_share(text, text)
+
+
+@given(st.lists(st.sampled_from(NAMES), unique=True), st.integers(0, 8))
+def test_a_part_may_move_to_the_front(words, at):
+    assert may_share(" ".join(words), " ".join(words[at:] + words[:at]))
+
+
+def test_other_forms_of_the_same_words_are_no_other_question():
+    assert may_share("how do I open a file", "how do I open files")
+    assert may_share("who was Rome's first king", "who was the first king of rome")
