@@ -1,11 +1,12 @@
 """Run a benchmark and keep what it printed in docs/benchmarks.md, dated, with the machine named.
 
-    python benchmarks/record.py SCRIPT [ARGUMENT ...]
+    python benchmarks/record.py [--label LABEL] SCRIPT [ARGUMENT ...]
     python benchmarks/record.py --render
 
 The output goes to the terminal as it comes. A script that succeeds ends with one JSON line; that line and
-the printed figures are kept in benchmarks/results/SCRIPT.json, and the page is written from all such files,
-so no figure on it was typed by hand. Absolute paths among the arguments are shown by their last part.
+the printed figures are kept in benchmarks/results/SCRIPT.json, or SCRIPT.LABEL.json beside runs with other
+arguments, and the page is written from all such files, so no figure on it was typed by hand. Absolute paths
+among the arguments are shown by their last part.
 """
 
 from __future__ import annotations
@@ -38,11 +39,12 @@ def main() -> int:
         print(__doc__, file=sys.stderr)
         return 2
     if sys.argv[1] != "--render":
-        script = FOLDER / f"{Path(sys.argv[1]).stem}.py"
-        output = run(script, sys.argv[2:])
+        label, given = (sys.argv[2], sys.argv[3:]) if sys.argv[1] == "--label" else (None, sys.argv[1:])
+        script, arguments = FOLDER / f"{Path(given[0]).stem}.py", given[1:]
+        output = run(script, arguments)
         if output is None:
             return 1
-        keep(script, sys.argv[2:], output)
+        keep(script, arguments, output, label=label)
     PAGE.write_text(render(), encoding="utf-8")
     return 0
 
@@ -71,9 +73,9 @@ def run(script: Path, arguments: list[str]) -> list[str] | None:
     return lines
 
 
-def keep(script: Path, arguments: list[str], output: list[str]) -> None:
-    """Write the run to benchmarks/results."""
-    shown = [Path(argument).name if Path(argument).is_absolute() else argument for argument in arguments]
+def keep(script: Path, arguments: list[str], output: list[str], *, label: str | None) -> None:
+    """Write the run to benchmarks/results, in place of an earlier one with the same label."""
+    shown = [shortened(argument) for argument in arguments]
     record = {
         "command": " ".join([f"python benchmarks/{script.name}", *shown]),
         "date": time.strftime("%Y-%m-%d"),
@@ -83,7 +85,16 @@ def keep(script: Path, arguments: list[str], output: list[str]) -> None:
     }
     RESULTS.mkdir(exist_ok=True)
     text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
-    (RESULTS / f"{script.stem}.json").write_text(text, encoding="utf-8")
+    name = f"{script.stem}.{label}" if label else script.stem
+    (RESULTS / f"{name}.json").write_text(text, encoding="utf-8")
+
+
+def shortened(argument: str) -> str:
+    """An absolute path by its last part; in NAME=PATH, the path is an interpreter, and left out."""
+    name, equals, path = argument.partition("=")
+    if equals and Path(path).is_absolute():
+        return f"{name}=PYTHON"
+    return Path(argument).name if Path(argument).is_absolute() else argument
 
 
 def machine() -> str:
@@ -109,7 +120,8 @@ def render() -> str:
     parts = [_INTRODUCTION]
     for path in sorted(RESULTS.glob("*.json")):
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        title = _first_line(FOLDER / f"{path.stem}.py")
+        script, _, label = path.stem.partition(".")
+        title = _first_line(FOLDER / f"{script}.py") + (f" ({label})" if label else "")
         parts.append(
             f"## {title}\n\n"
             f"`{record['command']}`\n\n"
