@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from retriever.errors import RetrieverError
     from retriever.late_interaction import LateInteractionReranker
     from retriever.lookahead import LookaheadRetriever
-    from retriever.lookahead_sources import HeadingFollowUps, LookaheadSource, QueuedQueries
+    from retriever.lookahead_sources import DraftQueries, HeadingFollowUps, LookaheadSource, QueuedQueries
+    from retriever.read_ahead import ReadAhead
     from retriever.reranking import Reranker
     from retriever.retriever import Retriever
     from retriever.settings import RetrievalSettings
@@ -31,6 +32,7 @@ _HOMES = {
     "BatchPrefetcher": "batching",
     "CacheStats": "cache",
     "CrossEncoderReranker": "cross_encoder",
+    "DraftQueries": "lookahead_sources",
     "HeadingFollowUps": "lookahead_sources",
     "Hit": "types",
     "LateInteractionReranker": "late_interaction",
@@ -38,6 +40,7 @@ _HOMES = {
     "LookaheadSource": "lookahead_sources",
     "PassagePart": "types",
     "QueuedQueries": "lookahead_sources",
+    "ReadAhead": "read_ahead",
     "Reranker": "reranking",
     "RetrievalCache": "cache",
     "RetrievalSettings": "settings",
@@ -50,6 +53,7 @@ __all__ = [
     "BatchPrefetcher",
     "CacheStats",
     "CrossEncoderReranker",
+    "DraftQueries",
     "HeadingFollowUps",
     "Hit",
     "LateInteractionReranker",
@@ -57,6 +61,7 @@ __all__ = [
     "LookaheadSource",
     "PassagePart",
     "QueuedQueries",
+    "ReadAhead",
     "Reranker",
     "RetrievalCache",
     "RetrievalSettings",

@@ -11,7 +11,7 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from itertools import islice
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from indexer.types import Filters
 from retriever.errors import RetrieverBusy, SearchTimedOut
@@ -138,6 +138,11 @@ class BatchPrefetcher:
     ) -> None:
         self.close()
 
+    @property
+    def index(self) -> Any:
+        """The retriever's index, if it has one: its state says whether a result is still current."""
+        return getattr(self._retriever, "index", None)
+
     def search(
         self,
         query: str,
@@ -160,6 +165,27 @@ class BatchPrefetcher:
             return future.result()
         finally:
             future.cancel()  # for a caller that was interrupted; without effect on a result
+
+    def search_batch(
+        self,
+        queries: Sequence[str],
+        *,
+        k: int = 5,
+        filters: Filters | None = None,
+        use_cache: bool = True,
+    ) -> list[SearchResult]:
+        """`search` for several queries: so a LookaheadRetriever can stand before this as before a retriever.
+
+        Raises what the first that fails raises.
+        """
+        futures: list[Future[SearchResult]] = []
+        try:
+            for query in queries:
+                futures.append(self.submit(query, k=k, filters=filters, use_cache=use_cache))
+            return [future.result() for future in futures]
+        finally:
+            for future in futures:
+                future.cancel()  # those that nobody waits for any more; without effect on a result
 
     def submit(
         self, query: str, *, k: int = 5, filters: Filters | None = None, use_cache: bool = True

@@ -94,12 +94,15 @@ class LookaheadRetriever:
         keep_for: int = 8,
         max_held: int = 64,
         load: Callable[[], float] = lambda: 0.0,
+        gates: Sequence[PrefetchGate] = (),
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """A result not asked for within `keep_for` queries is dropped, and the oldest beyond `max_held`; both
         are at least `window`.
 
-        `load` says how many others want the processor now (a BatchPrefetcher's `stats().waiting`).
+        `load` says how many others want the processor now (a BatchPrefetcher's `stats().waiting`). `gates`
+        are those of `expect`'s queue and of the sources, in this order, for when what they have learnt is to
+        outlive this object; a source without one gets a new one.
         """
         check_setting("window", window, minimum=1)
         check_setting("keep_for", keep_for, minimum=window)
@@ -113,7 +116,10 @@ class LookaheadRetriever:
         self._clock = clock
         self._queue = QueuedQueries()
         self._changed = threading.Condition()  # guards everything below
-        self._feeds = [_Feed(source, PrefetchGate()) for source in (self._queue, *sources)]
+        given = iter(gates)
+        self._feeds = [
+            _Feed(source, next(given, None) or PrefetchGate()) for source in (self._queue, *sources)
+        ]
         self._held: dict[_Key, _Prefetch] = {}  # oldest first
         self._asking: Counter[_Key] = Counter()  # callers search for these right now
         self._next_round: SearchOptions | None = None

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Protocol
 
+from retriever.rounds import ends_sentence, query_from_draft
 from retriever.types import Hit, SearchResult
 
 
@@ -108,6 +109,38 @@ class HeadingFollowUps:
                 here = outline.index(path)
                 yield from outline[here + 1 : here + 2]
                 yield from outline[max(here - 1, 0) : here]
+
+
+class DraftQueries:
+    """What will be searched for after a draft, as far as it is written: for looking ahead meanwhile.
+
+    Every end of a sentence may be the end of the draft. What is expected in the middle of a sentence would
+    never be asked for.
+    """
+
+    def __init__(self, question: str) -> None:
+        self._question = question
+        self._text = ""
+        self._expected: tuple[str, ...] = ()  # replaced as a whole, as threads share it
+
+    def write(self, piece: str) -> bool:
+        """The draft goes on; whether another query is to be expected now."""
+        self._text += piece
+        if not ends_sentence(self._text):
+            return False
+        query = query_from_draft(self._question, self._text)
+        if self._expected == (query,):
+            return False
+        self._expected = (query,)
+        return True
+
+    def observe(self, query: str, result: SearchResult | None) -> None:
+        """The draft is done, and what it led to was asked: another one may begin."""
+        self._text, self._expected = "", ()
+
+    def expected(self, limit: int) -> Sequence[str]:
+        """The query of the text so far."""
+        return self._expected[:limit]
 
 
 def collapsed(query: str) -> str:

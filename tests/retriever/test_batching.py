@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer.types import Filters
-from retriever import BatchPrefetcher, SearchResult
+from retriever import BatchPrefetcher, LookaheadRetriever, SearchResult
 from retriever.batching import Arrivals
 from retriever.errors import (
     EmptyQuery,
@@ -434,3 +434,28 @@ def test_many_threads_at_once_each_get_their_own(retriever):
     assert wrong == []
     assert batcher.stats().waiting == 0
     assert batcher.stats().searched + batcher.stats().shared == 8 * 50
+
+
+# --- before another prefetcher
+
+
+def test_a_lookahead_may_stand_before_it_and_is_never_behind_a_commit(retriever):
+    with BatchPrefetcher(retriever, max_wait_ms=0) as batcher, LookaheadRetriever(batcher) as ahead:
+        ahead.expect(["a", "b", "bad"])
+        assert ahead.wait_until_idle(PATIENCE)
+        assert ahead.get("a") == result_of("a")
+        assert ahead.stats().used == 1
+        retriever.index.version = 2
+        assert ahead.get("b") == result_of("b", version=2)
+        with pytest.raises(EmptyQuery):
+            ahead.get("bad")
+
+
+def test_a_retriever_without_an_index_has_one_state():
+    class Plain:
+        def search_batch(self, queries, **options):
+            return [result_of(query) for query in queries]
+
+    with BatchPrefetcher(Plain(), max_wait_ms=0) as batcher:
+        assert batcher.index is None
+        assert batcher.search_batch(["a", "b"]) == [result_of("a"), result_of("b")]

@@ -398,6 +398,18 @@ def test_a_closed_gate_opens_again_when_guesses_come_true(retriever):
         assert ahead.stats().used > 100
 
 
+def test_what_a_gate_has_learnt_may_outlive_the_one_who_looks_ahead(retriever):
+    gates = [PrefetchGate(), PrefetchGate()]
+    for _ in range(4):  # nobody asks for what is guessed
+        with looking(retriever, sources=[Guesses("x")], gates=gates) as ahead:
+            ahead.look_ahead()
+            idle(ahead)
+    with looking(retriever, sources=[Guesses("x")], gates=gates) as ahead:
+        assert ahead.stats().gate_open == (True, False)
+    with looking(retriever, sources=[Guesses("x"), Guesses("y")], gates=gates[:1]) as ahead:
+        assert ahead.stats().gate_open == (True, True, True)
+
+
 def test_a_source_that_is_wrong_does_not_close_the_gate_of_one_that_is_right(retriever):
     wrong = Guesses()
     with looking(retriever, keep_for=3, sources=[wrong]) as ahead:
