@@ -17,7 +17,7 @@ import numpy as np
 
 from indexer.faiss_loading import load_faiss
 from indexer.flat_vectors import Nearest, is_among
-from indexer.row_file import RowFile
+from indexer.row_file import RowFile, StoredRows
 from indexer.scoring import exact_scores
 from indexer.search_plan import SearchPlan
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 # Reading and comparing one stored vector takes about as long as comparing so many codes.
 _CODES_PER_ROW = 20
 _SPARE_HITS = 8
+_MAX_READ_AHEAD = 8192  # rows; several times what a search compares
 _ROUNDING = 1e-5  # a float32 product of two unit vectors of some hundred dimensions is off by less
 
 
@@ -119,6 +120,18 @@ class IvfVectors:
         else:
             found = self._probed(queries, k, num_probes, positions)
         return [self._ranked(query, some, k) for query, some in zip(queries, found, strict=True)]
+
+    def stored_near(self, query: np.ndarray, max_bytes: int) -> StoredRows:
+        """The stored vectors that searches near a (dimension,) float32 query read, by their codes: from the
+        nearest lists, the nearest first, as far as reading them takes up to so many bytes.
+        """
+        count = min(max_bytes // self.rows.bytes_per_read, len(self.live), _MAX_READ_AHEAD)
+        if count < 1:
+            return StoredRows(self.rows, np.zeros(0, np.int64))
+        num_probes = min(self.plan.num_probes(self.plan.points[-1].k), self.index.nlist)
+        parameters = load_faiss().SearchParametersIVF(nprobe=num_probes)
+        _, found = self.index.search(np.ascontiguousarray(query[None]), count, params=parameters)
+        return StoredRows(self.rows, found[0][found[0] >= 0])
 
     # --- inside; everything goes by position
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator
+import os
+import weakref
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.lib import format as npy
@@ -27,6 +29,9 @@ class RowFile:
         with path.open("rb") as file:
             shape, offset = _read_header(file)
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            self._descriptor = os.dup(file.fileno())
+        weakref.finalize(self, os.close, self._descriptor)
+        self._offset = offset
         size = 4 * shape[0] * shape[1]
         if len(self._map) != offset + size:
             raise ValueError(f"{path.name} has {len(self._map)} bytes instead of {offset + size}")
@@ -50,6 +55,25 @@ class RowFile:
         self._count(len(positions) * _BYTES_PER_TOUCH)
         return rows
 
+    @property
+    def bytes_per_read(self) -> int:
+        """What the disk hands over at least for a row."""
+        return max(4 * self.dimension, mmap.PAGESIZE)
+
+    def read_ahead(self, positions: np.ndarray, *, stopped: Callable[[], bool]) -> int:
+        """Brings rows from the disk into the kernel's memory, until `stopped`; how many bytes, about.
+
+        Through the file: a page that is missing in the mapping would hold up all threads of the interpreter.
+        """
+        if not hasattr(os, "pread"):
+            return 0
+        size = 4 * self.dimension
+        for count, position in enumerate(positions.tolist()):
+            if stopped():
+                return count * self.bytes_per_read
+            os.pread(self._descriptor, size, self._offset + position * size)
+        return len(positions) * self.bytes_per_read
+
     def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
         """All rows, block by block, each with the position of its first row."""
         for start in range(0, len(self), _ROWS_PER_BLOCK):
@@ -63,6 +87,17 @@ class RowFile:
             self._touched = 0
             if len(self._map) > _MAX_TOUCHED_BYTES and hasattr(mmap, "MADV_DONTNEED"):
                 self._map.madvise(mmap.MADV_DONTNEED)
+
+
+class StoredRows(NamedTuple):
+    """Rows that may be needed soon, the likeliest first."""
+
+    file: RowFile
+    positions: np.ndarray  # (n,) int64
+
+    def read_ahead(self, *, stopped: Callable[[], bool] = lambda: False) -> int:
+        """See `RowFile.read_ahead`. Needs no lock: the file never changes."""
+        return self.file.read_ahead(self.positions, stopped=stopped)
 
 
 def write_header(file: BinaryIO, shape: tuple[int, int]) -> None:

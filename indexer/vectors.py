@@ -13,6 +13,7 @@ from indexer.faiss_loading import load_faiss
 from indexer.flat_vectors import Candidates, FlatVectors, Nearest, certainly_nearest
 from indexer.ivf_vectors import IvfVectors
 from indexer.locks import ReadWriteLock
+from indexer.row_file import StoredRows
 from indexer.scoring import best_first, exact_scores
 from indexer.types import ScoredChunkId
 
@@ -130,6 +131,13 @@ class VectorIndex:
         vectors[in_base] = self.base.vectors_of(numbers[in_base])
         vectors[~in_base] = self.tail.vectors_of(numbers[~in_base])
         return vectors
+
+    def stored_near(self, query: np.ndarray, max_bytes: int) -> StoredRows | None:
+        """The vectors on disk that searches near a (dimension,) float32 query may read, up to so many bytes.
+
+        None where all are in memory. For a caller that holds the lock; what comes back needs none.
+        """
+        return None if self.base is None else self.base.stored_near(query, max_bytes)
 
     def ids_of(self, numbers: np.ndarray) -> np.ndarray:
         """(n,) S32 ids by chunk number; for a caller that holds the lock."""

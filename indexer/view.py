@@ -17,6 +17,7 @@ from indexer.lexical import LexicalHits, LexicalIndex, Snapshot
 from indexer.types import Chunk, Filters
 
 if TYPE_CHECKING:
+    from indexer.row_file import StoredRows
     from indexer.vectors import VectorIndex
 
 
@@ -78,6 +79,13 @@ class IndexView:
             return np.zeros(0, np.int64), np.zeros((0, 0), np.float32)
         numbers = self._vectors.present(numbers)
         return numbers, self._vectors.vectors_of(numbers)
+
+    def stored_near(self, vector: np.ndarray, max_bytes: int) -> StoredRows | None:
+        """The vectors on disk that searches near a (dimension,) float32 one may read, up to so many bytes.
+
+        None where all are in memory. To be read ahead when the view is left, or later.
+        """
+        return None if self._vectors is None else self._vectors.stored_near(vector, max_bytes)
 
     def ids(self, numbers: np.ndarray) -> np.ndarray:
         """(n,) S32 ids of chunks by number."""

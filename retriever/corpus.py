@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -33,6 +33,14 @@ class TextHits(Protocol):
 
     def scores_of(self, chunks: np.ndarray) -> np.ndarray:
         """(m,) float32 scores of chunks by number, 0 for one without any of the terms."""
+        ...
+
+
+class StoredRows(Protocol):
+    """Vectors on disk; indexer.row_file.StoredRows is one."""
+
+    def read_ahead(self, *, stopped: Callable[[], bool]) -> int:
+        """Brings them into memory for a search to come, until `stopped`; how many bytes."""
         ...
 
 
@@ -69,6 +77,11 @@ class CorpusView(Protocol):
 
     def vectors(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Those of the (n,) numbers that exist, in their order, and their (m, dimension) float32 vectors."""
+        ...
+
+    def stored_near(self, vector: np.ndarray, max_bytes: int) -> StoredRows | None:
+        """The vectors on disk that searches near a (dimension,) one may read, up to so many bytes; None where
+        all are in memory. It may be read when the context is left."""
         ...
 
     def ids(self, numbers: np.ndarray) -> np.ndarray:

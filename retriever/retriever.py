@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import EllipsisType, MappingProxyType
@@ -149,6 +149,21 @@ class Retriever:
             for text in texts:
                 cache.count(results[text].tier)
         return [results[text] for text in texts]
+
+    def read_ahead(self, query: str, max_bytes: int, *, stopped: Callable[[], bool]) -> int:
+        """Reads vectors near a query from disk into memory, for a search like it that is to come.
+
+        The nearest first, up to so many bytes and until `stopped`; returns how many, 0 where there are none
+        on disk. Nothing that is found depends on it. Raises what `normalise` raises.
+        """
+        text = self.normalise(query)
+        with self.index.view() as view:
+            if view.is_exact or self.settings.ranking == "lexical":
+                return 0
+        [question] = self._embed([text], Space(self.embedder.fingerprint, None), self.cache)
+        with self.index.view() as view:
+            stored = view.stored_near(question.vector, max_bytes)
+        return stored.read_ahead(stopped=stopped) if stored is not None else 0
 
     def normalise(self, query: str) -> str:
         """The query as it is searched for. Raises EmptyQuery and QueryTooLong."""

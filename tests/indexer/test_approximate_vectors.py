@@ -289,3 +289,31 @@ def test_base_and_tail_together_hold_what_was_not_removed(
     for numbers, _ in index.nearest(QUERIES[:3], k, allowed=some):
         assert len(numbers) == min(k, int(np.isin(some, every[kept]).sum()))
         assert np.isin(numbers, some).all()
+
+
+# --- reading ahead
+
+
+def test_what_searches_near_a_query_compare_can_be_read_ahead_within_a_budget(base):
+    query = QUERIES[0]
+    before = [base.nearest(QUERIES[:1], k)[0] for k in (1, 10, 100)]
+    rows = base.stored_near(query, 300 * base.rows.bytes_per_read)
+    assert len(np.unique(rows.positions)) == len(rows.positions) == 300
+    for numbers, _ in before[:2]:
+        assert np.isin(numbers, base.all_numbers[rows.positions]).all()
+    assert rows.read_ahead() == 300 * base.rows.bytes_per_read
+    for k, (numbers, scores) in zip((1, 10, 100), before, strict=True):
+        again = base.nearest(QUERIES[:1], k)[0]
+        assert again[0].tolist() == numbers.tolist()
+        assert again[1].tolist() == scores.tolist()
+
+
+def test_reading_ahead_stops_when_it_is_told_to_and_reads_nothing_without_a_budget(base):
+    stops = iter([False] * 5 + [True])
+    rows = base.stored_near(QUERIES[0], 1 << 20)
+    assert rows.read_ahead(stopped=lambda: next(stops)) == 5 * base.rows.bytes_per_read
+    assert base.stored_near(QUERIES[0], 0).read_ahead() == 0
+
+
+def test_an_index_in_memory_has_nothing_to_read_ahead():
+    assert VectorIndex(DIMENSION).stored_near(QUERIES[0], 1 << 20) is None
