@@ -60,6 +60,48 @@ AccessLogFlag = Annotated[
     typer.Option("--access-log/--no-access-log", help="Write a line for every request. [default: no]"),
 ]
 KFlag = Annotated[int | None, typer.Option("-k", metavar="N", help="Passages to retrieve. [default: 5]")]
+RerankFlag = Annotated[
+    str | None,
+    typer.Option(
+        "--rerank",
+        metavar="NAME",
+        help="Read the best passages once more: late-interaction, cross-encoder or none. [default: none]",
+    ),
+]
+RerankModelFlag = Annotated[
+    str | None,
+    typer.Option("--rerank-model", metavar="MODEL", help="The cross-encoder: a folder or a hub name."),
+]
+DuplicateOverlapFlag = Annotated[
+    float | None,
+    typer.Option(
+        "--duplicate-overlap",
+        metavar="SHARE",
+        help="Drop passages that share so much with a better one, such as 0.8. [default: none]",
+    ),
+]
+MmrLambdaFlag = Annotated[
+    float | None,
+    typer.Option(
+        "--mmr-lambda",
+        metavar="SHARE",
+        help="Choose for novelty too; 1 is relevance alone, 0.9 a little novelty. [default: 1]",
+    ),
+]
+NeighboursFlag = Annotated[
+    int | None,
+    typer.Option(
+        "--neighbours", metavar="N", help="Add so many chunks before and after each passage. [default: 0]"
+    ),
+]
+SectionMinHitsFlag = Annotated[
+    int | None,
+    typer.Option(
+        "--section-min-hits",
+        metavar="N",
+        help="Return a section whole once it holds so many passages. [default: never]",
+    ),
+]
 PathFlag = Annotated[
     str | None,
     typer.Option("--path", metavar="PATH", help="Only files in this folder, or matching this glob."),
@@ -84,6 +126,12 @@ SETTING_FLAGS: Mapping[str, Any] = MappingProxyType(
         "device": DeviceFlag,
         "dtype": DtypeFlag,
         "quantization": QuantizationFlag,
+        "ranking.rerank": RerankFlag,
+        "ranking.rerank_model": RerankModelFlag,
+        "ranking.duplicate_overlap": DuplicateOverlapFlag,
+        "ranking.mmr_lambda": MmrLambdaFlag,
+        "ranking.neighbours": NeighboursFlag,
+        "ranking.section_min_hits": SectionMinHitsFlag,
         "server.host": HostFlag,
         "server.port": PortFlag,
         "server.access_log": AccessLogFlag,
@@ -91,8 +139,16 @@ SETTING_FLAGS: Mapping[str, Any] = MappingProxyType(
 )
 """The settings that have a flag."""
 
-SEARCHING = ("index", "k", "embedder", "device", "dtype")
-ANSWERING = ("index", "k", "generator", "adapter", "embedder", "device", "dtype", "quantization")
+RANKING = (
+    "ranking.rerank",
+    "ranking.rerank_model",
+    "ranking.duplicate_overlap",
+    "ranking.mmr_lambda",
+    "ranking.neighbours",
+    "ranking.section_min_hits",
+)
+SEARCHING = ("index", "k", "embedder", "device", "dtype", *RANKING)
+ANSWERING = ("index", "k", "generator", "adapter", "embedder", "device", "dtype", "quantization", *RANKING)
 
 
 def choosing(*keys: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

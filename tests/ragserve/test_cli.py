@@ -158,6 +158,28 @@ def test_search_can_be_narrowed_to_a_kind_or_a_path(filled):
     assert not filled("search", "tide", "--json", "--path", "/nowhere/*").document["hits"]
 
 
+def test_what_becomes_of_the_best_passages_can_be_said_in_a_call(filled):
+    flags = (
+        "--mmr-lambda",
+        "0.5",
+        "--duplicate-overlap",
+        "0.8",
+        "--neighbours",
+        "1",
+        "--section-min-hits",
+        "2",
+    )
+    for document in (
+        filled("search", "Mara Ellison", *flags, "--json").document,
+        filled("query", "Who designed the Lantern bridge?", *flags, "--json").document["retrieval"],
+    ):
+        assert document["explanation"]["mmr_lambda"] == 0.5
+        assert document["explanation"]["suppressed"] == []
+    values = filled("config", *flags, "--json").document
+    assert values["ranking.neighbours"] == {"value": 1, "origin": "flag"}
+    assert values["ranking.section_min_hits"] == {"value": 2, "origin": "flag"}
+
+
 def test_search_for_people_names_file_score_and_text(filled):
     found = filled("search", "Mara Ellison")
     assert "  1. corpus/bridge.md (score" in found.out
@@ -271,6 +293,9 @@ WRONG_CALLS = [
     (["query", "x", "-k", "0"], "invalid-setting"),
     (["search", "x", "--kind", "poem"], "invalid-filter"),
     (["search", "x", "--device", "tpu"], "invalid-setting"),
+    (["search", "x", "--rerank", "bm25"], "invalid-setting"),
+    (["query", "x", "--rerank", "cross-encoder"], "invalid-setting"),
+    (["query", "x", "--mmr-lambda", "2"], "invalid-setting"),
     (["stats", "--index", "nowhere"], "index-not-found"),
     (["query", "x", "--index", "nowhere"], "index-not-found"),
     (["serve", "--index", "nowhere", "--port", "0"], "index-not-found"),
