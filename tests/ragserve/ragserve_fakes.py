@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import re
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -65,11 +64,11 @@ class HashingEmbedder:
 class BestLineGenerator:
     """Answers with the line that shares the most long words with the question.
 
-    It counts what it began, gave and left, and waits before every token for as long as it is told to.
+    It counts what it began, gave and left, and says nothing until `before_token` comes back.
     """
 
-    def __init__(self, *, seconds_per_token: float = 0.0) -> None:
-        self.seconds_per_token = seconds_per_token
+    def __init__(self, *, before_token: Callable[[], object] = lambda: None) -> None:
+        self.before_token = before_token
         self.num_calls = 0
         self.num_tokens = 0
         self.num_closed = 0
@@ -97,7 +96,7 @@ class BestLineGenerator:
         words = re.findall(r"\S+\s*", text)
         try:
             for word in words:
-                time.sleep(self.seconds_per_token)
+                self.before_token()
                 self.num_tokens += 1
                 yield TokenEvent(word)
         finally:

@@ -37,7 +37,7 @@ def test_started_in_the_background_it_is_waited_for():
 
     def make():
         assert threading.current_thread() is not threading.main_thread()
-        release.wait(5)
+        release.wait(60)
         return 7
 
     lazy = Lazy(make)

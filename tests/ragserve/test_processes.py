@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import http.client
 import json
 import os
 import signal
@@ -77,10 +79,10 @@ def serving(index, *flags, environ=None):
     finally:
         if process.poll() is None:
             process.kill()
-        process.communicate(timeout=30)
+        process.communicate(timeout=120)
 
 
-def wait_until(condition, *, seconds=60):
+def wait_until(condition, *, seconds=120):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited for too long"
@@ -89,7 +91,7 @@ def wait_until(condition, *, seconds=60):
 
 def status_of(url):
     try:
-        with urllib.request.urlopen(url, timeout=30) as response:
+        with urllib.request.urlopen(url, timeout=120) as response:
             return response.status
     except urllib.error.HTTPError as error:
         return error.code
@@ -99,7 +101,15 @@ def post(url, body):
     request = urllib.request.Request(
         url, data=json.dumps(body).encode(), headers={"Content-Type": "application/json"}
     )
-    return urllib.request.urlopen(request, timeout=60)
+    return urllib.request.urlopen(request, timeout=120)
+
+
+def rest_of(response):
+    """What still came until the server hung up."""
+    try:
+        return response.read()
+    except (http.client.IncompleteRead, ConnectionError) as error:
+        return getattr(error, "partial", b"")
 
 
 def test_help_imports_nothing_heavy():
@@ -128,6 +138,7 @@ def test_a_reader_that_goes_away_is_no_error(unbuffered):
     assert process.wait(60) == 0
 
 
+@pytest.mark.skipif(not hasattr(fcntl, "F_SETPIPE_SZ"), reason="only Linux has pipes of a size one can set")
 def test_an_interrupted_command_says_nothing_and_ends_with_130(tmp_path):
     process = subprocess.Popen(
         [*RAGSERVE, "query", "-"],
@@ -137,9 +148,11 @@ def test_an_interrupted_command_says_nothing_and_ends_with_130(tmp_path):
         text=True,
         cwd=tmp_path,
     )
-    time.sleep(1.5)  # it waits for the question
+    fcntl.fcntl(process.stdin, fcntl.F_SETPIPE_SZ, 4096)
+    process.stdin.write("why? " * 2_000)  # more than fits into the pipe: this ends when it has begun to read
+    process.stdin.flush()
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=120)
     assert (process.returncode, out) == (130, "")
     assert "Traceback" not in err
 
@@ -190,18 +203,14 @@ def test_the_example_clients_talk_to_a_server(index):
     assert "Mara Ellison designed the Lantern bridge in 1931. [1]\n1 citations" in streaming.stdout
 
 
-def test_a_running_server_sees_what_another_process_ingests_within_a_second(index, corpus):
+def test_a_running_server_sees_what_another_process_has_ingested_in_its_next_search(index, corpus):
     with serving(index) as (_, url):
         found = json.load(post(f"{url}/search", {"query": "zeppelin hangar"}))
         assert all("zeppelin" not in hit["chunk"]["text"] for hit in found["hits"])
         (corpus / "airship.txt").write_text("The zeppelin hangar is open on Sundays.\n")
         assert run(WITH_FAKES, "ingest", str(corpus), "--index", str(index), "--jobs", "1").returncode == 0
-        committed = time.monotonic()
-        while True:
-            found = json.load(post(f"{url}/search", {"query": "zeppelin hangar"}))
-            if "zeppelin" in found["hits"][0]["chunk"]["text"]:
-                break
-            assert time.monotonic() - committed < 1
+        found = json.load(post(f"{url}/search", {"query": "zeppelin hangar"}))
+        assert "zeppelin" in found["hits"][0]["chunk"]["text"]
 
 
 def test_a_deleted_file_is_gone_from_a_running_server_with_the_first_search_after_the_ingest(index, corpus):
@@ -218,19 +227,22 @@ def test_a_deleted_file_is_gone_from_a_running_server_with_the_first_search_afte
         assert not [hit for hit in found["hits"] if hit["chunk"]["uri"].endswith("garden.txt")]
 
 
-def test_sigterm_finishes_what_has_begun_takes_nothing_new_and_ends_with_0(index):
-    with serving(index, environ={"SECONDS_PER_TOKEN": "0.2"}) as (process, url):
+def test_sigterm_finishes_what_has_begun_takes_nothing_new_and_ends_with_0(index, tmp_path):
+    go_on = tmp_path / "go on"
+    environ = {"GO_ON": str(go_on), "RAGSERVE_SERVER_DRAIN_SECONDS": "600"}
+    with serving(index, environ=environ) as (process, url):
         response = post(f"{url}/ask", {"question": QUESTION, "stream": True})
         assert response.readline() == b"event: retrieval\n"
         process.send_signal(signal.SIGTERM)
-        wait_until(lambda: status_of(f"{url}/readyz") == 503, seconds=5)
+        wait_until(lambda: status_of(f"{url}/readyz") == 503)
         with pytest.raises(urllib.error.HTTPError) as refused:
             post(f"{url}/ask", {"question": QUESTION})
         assert refused.value.code == 503
         assert json.load(refused.value)["error"]["code"] == "server-draining"
+        go_on.touch()
         rest = response.read().decode()
         assert "event: final" in rest
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
         assert "Traceback" not in process.stderr.read()
 
 
@@ -239,17 +251,16 @@ def test_sigterm_does_not_wait_longer_than_it_may(index):
     with serving(index, environ=environ) as (process, url):
         response = post(f"{url}/ask", {"question": QUESTION, "stream": True})
         assert response.readline() == b"event: retrieval\n"
-        started = time.monotonic()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
-        assert time.monotonic() - started < 15
+        assert process.wait(120) == 0
+        assert b"event: final" not in rest_of(response)
 
 
 def test_an_idle_server_ends_at_once_by_either_signal(index):
     for sent, code in ((signal.SIGTERM, 0), (signal.SIGINT, 130)):
         with serving(index) as (process, _):
             process.send_signal(sent)
-            assert process.wait(10) == code
+            assert process.wait(120) == code
             assert "Traceback" not in process.stderr.read()
 
 
@@ -261,11 +272,9 @@ def test_two_servers_cannot_have_one_port(index):
     assert json.loads(done.stdout)["error"]["code"] == "port-in-use"
 
 
-def test_a_client_that_hangs_up_frees_its_place(index):
-    with serving(index, environ={"SECONDS_PER_TOKEN": "0.3", "RAGSERVE_SERVER_MAX_REQUESTS": "1"}) as (
-        _,
-        url,
-    ):
+def test_a_client_that_hangs_up_frees_its_place(index, tmp_path):
+    environ = {"GO_ON": str(tmp_path / "never"), "RAGSERVE_SERVER_MAX_REQUESTS": "1"}
+    with serving(index, environ=environ) as (_, url):
         response = post(f"{url}/ask", {"question": QUESTION, "stream": True})
         assert response.readline() == b"event: retrieval\n"
         response.close()
@@ -276,7 +285,7 @@ def test_a_client_that_hangs_up_frees_its_place(index):
             except urllib.error.HTTPError:
                 return False
 
-        wait_until(free, seconds=5)
+        wait_until(free)
 
 
 def test_many_clients_at_once_all_get_their_answers(index):
@@ -335,7 +344,7 @@ def test_watch_follows_changes_goes_on_after_a_failure_and_ends_quietly_with_ctr
             report = {**report, **{key: report[key] + seen[key] for key in ("indexed", "removed")}}
         assert (report["indexed"], report["removed"], len(report["failed"])) == (1, 1, 1)
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=30) == 0
+        assert process.wait(timeout=120) == 0
     finally:
         process.kill()
-        process.communicate(timeout=30)
+        process.communicate(timeout=120)

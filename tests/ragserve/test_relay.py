@@ -62,7 +62,7 @@ def test_leaving_stops_the_iterator_and_closes_it(one_thread):
         go_on.release()
 
     asyncio.run(leave_early())
-    assert closed.wait(5)
+    assert closed.wait(60)
     assert len(given) <= 3
 
 
@@ -71,14 +71,14 @@ def test_work_that_still_waits_for_a_thread_never_starts(one_thread):
 
     def hold():
         busy.set()
-        release.wait(5)
+        release.wait(60)
 
     async def leave_before_it_starts():
         async with Relay(lambda _: pytest.fail("started"), one_thread):
             pass
 
     one_thread.submit(hold)
-    assert busy.wait(5)
+    assert busy.wait(60)
     asyncio.run(leave_before_it_starts())
     release.set()
 
