@@ -4,7 +4,8 @@
 
 First part: the same random weights in turns; prefill is left out of the decode figures. A step has to read
 every weight and all keys and values once, so measured bandwidth over those bytes is the ceiling. int8 has
-a ceiling of its own, since it has fewer bytes to read.
+a ceiling of its own, since it has fewer bytes to read. Beside it stands what the products of one row with all
+weights take, and nothing else: how much of bandwidth the kernels reach, and how much is left to the rest.
 
 Second part, ours alone at one context length: no cache (everything is computed again for each token), a
 cache, a cache shared by four query heads each, and that with a sliding window. Latency is one step's, memory
@@ -37,11 +38,12 @@ from engine_setup import (
     requests_for,
     serve,
 )
+from torch import nn
 from transformer_vs_transformers import seconds
 
 from generator import KVCache
 from generator.model.transformer import Transformer
-from generator.quantization import quantize_int8
+from generator.quantization import Int8Linear, quantize_int8
 
 
 def main() -> None:
@@ -102,9 +104,12 @@ def decode_against_transformers(
     middle = arguments.prompt_tokens + arguments.new_tokens // 2
     limits = {name: decode_ceiling(model, ceilings, num_tokens=middle) for name, model in
               (("ours", ours), ("int8", int8))}  # fmt: skip
+    products = {"ours": products_seconds(ours), "int8": products_seconds(int8)}
     for name, label in (("ours", "ours"), ("int8", "ours, int8"), ("theirs", "transformers")):
         limit = limits.get(name, limits["ours"])
-        print(f"{label:>14}: {1 / step_s[name]:7.1f} tokens/s, {1 / step_s[name] / limit:.0%} of {limit:.1f}")
+        alone = f"; its products alone: {1 / products[name] / limit:.0%}" if name in products else ""
+        rate = 1 / step_s[name]
+        print(f"{label:>14}: {rate:7.1f} tokens/s, {rate / limit:.0%} of {limit:.1f}{alone}")
     ratio, int8_ratio = step_s["theirs"] / step_s["ours"], step_s["ours"] / step_s["int8"]
     same = outputs["theirs"][arguments.prompt_tokens :] == outputs["ours"]
     print(f"ours / transformers {ratio:.2f}, int8 / ours {int8_ratio:.2f}, same tokens: {same}")
@@ -114,10 +119,29 @@ def decode_against_transformers(
         "transformers_tokens_per_second": 1 / step_s["theirs"],
         "ours_fraction_of_ceiling": 1 / step_s["ours"] / limits["ours"],
         "int8_fraction_of_ceiling": 1 / step_s["int8"] / limits["int8"],
+        "products_fraction_of_ceiling": 1 / products["ours"] / limits["ours"],
+        "int8_products_fraction_of_ceiling": 1 / products["int8"] / limits["int8"],
         "decode_ratio": ratio,
         "int8_ratio": int8_ratio,
         "same_tokens": same,
     }
+
+
+@torch.inference_mode()
+def products_seconds(model: Transformer) -> float:
+    """The fastest of a few passes over every linear layer and the head, one row each."""
+    layers = [module for module in model.modules() if isinstance(module, nn.Linear | Int8Linear)]
+    sizes = {layer.in_features for layer in layers} | {model.config.hidden_size}
+    rows = {size: torch.randn(1, 1, size, device=model.device, dtype=model.dtype) for size in sizes}
+    times = []
+    for _ in range(6):
+        started = time.perf_counter()
+        for layer in layers:
+            if layer is not model.lm_head:
+                layer(rows[layer.in_features])
+        float(model.project(rows[model.config.hidden_size]).sum())  # waits for the device
+        times.append(time.perf_counter() - started)
+    return min(times)
 
 
 def cache_table(arguments: argparse.Namespace, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
