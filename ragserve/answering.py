@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from generator.types import GroundedAnswer, Usage
@@ -62,7 +62,7 @@ class Answerer:
         retrieval_seconds: float,
         queue_seconds: float = 0.0,
         cancellation: Cancellation | None = None,
-    ) -> Iterator[AnswerEvent]:
+    ) -> Generator[AnswerEvent, None, None]:
         """Yields TokenEvents, then a FinalEvent. Closing the iterator stops the generation.
 
         `queue_seconds` is how long the question has waited between its retrieval and this call. Raises

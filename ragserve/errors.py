@@ -51,6 +51,12 @@ class InvalidK(RagserveError):
     code = "invalid-k"
 
 
+class InvalidRounds(RagserveError):
+    """The number of times to retrieve for a question is not one that there can be."""
+
+    code = "invalid-rounds"
+
+
 class InvalidFilter(RagserveError):
     """A filter names a kind of chunk that does not exist."""
 

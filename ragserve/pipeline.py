@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -12,7 +13,10 @@ from ragserve.answering import Answerer, AnswerGenerator, final_answer
 from ragserve.answers import Answer, AnswerEvent, RetrievalEvent
 from ragserve.errors import EmptyQuestion, InvalidK, PathNotFound, PipelineClosed, QuestionTooLong
 from ragserve.lazy import Lazy
+from ragserve.rounds import FurtherRounds, IterativeAnswerer, check_rounds
 from ragserve.settings import Settings
+from retriever.prefetching import SearchOptions
+from retriever.read_ahead import ReadAhead
 
 if TYPE_CHECKING:
     from generator.cancellation import Cancellation
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
     from indexer.ingest import IngestProgress
     from indexer.types import FileStatus, Filters, IndexStats, IngestReport, VerifyReport
     from retriever import Retriever, SearchResult
+    from retriever.prefetching import BatchSearcher
 
 
 class Pipeline:
@@ -50,6 +55,9 @@ class Pipeline:
             index.document_text,
             max_new_tokens=settings.max_new_tokens,
             score_band=settings.score_band,
+        )
+        self._iterative = IterativeAnswerer(
+            self._answerer, ReadAhead(lambda *args, **options: retriever.get().read_ahead(*args, **options))
         )
         self._closed = False
 
@@ -188,10 +196,23 @@ class Pipeline:
         return self.retriever.search_batch(checked, k=k, filters=filters, use_cache=use_cache)
 
     def ask(
-        self, question: str, *, k: int | None = None, filters: Filters | None = None, use_cache: bool = True
+        self,
+        question: str,
+        *,
+        k: int | None = None,
+        filters: Filters | None = None,
+        use_cache: bool = True,
+        rounds: int = 1,
     ) -> Answer:
-        """Answers a question from the k nearest passages."""
-        return final_answer(self.ask_stream(question, k=k, filters=filters, use_cache=use_cache))
+        """Answers a question from the k nearest passages.
+
+        With more than one of `rounds`, a draft of the answer is searched with, too, and the answer made anew
+        from the k best passages of all searches; up to so many times, as long as something new is found.
+        Raises InvalidRounds.
+        """
+        return final_answer(
+            self.ask_stream(question, k=k, filters=filters, use_cache=use_cache, rounds=rounds)
+        )
 
     def ask_batch(
         self,
@@ -200,21 +221,53 @@ class Pipeline:
         k: int | None = None,
         filters: Filters | None = None,
         use_cache: bool = True,
+        rounds: int = 1,
     ) -> list[Answer]:
         """Answers many questions, retrieving for all of them at once; answers in their order."""
+        rounds = check_rounds(rounds)
         results = self.search_batch(questions, k=k, filters=filters, use_cache=use_cache)
+        further = self.further_rounds(rounds, k=k, filters=filters, use_cache=use_cache)
         pairs = zip(questions, results, strict=True)
-        return [final_answer(self.answer_stream(question, result)) for question, result in pairs]
+        return [
+            final_answer(self.answer_stream(question, result, further=further)) for question, result in pairs
+        ]
 
     def ask_stream(
-        self, question: str, *, k: int | None = None, filters: Filters | None = None, use_cache: bool = True
+        self,
+        question: str,
+        *,
+        k: int | None = None,
+        filters: Filters | None = None,
+        use_cache: bool = True,
+        rounds: int = 1,
     ) -> Iterator[AnswerEvent]:
         """Yields a RetrievalEvent, TokenEvents as the text is made, and a FinalEvent with the Answer.
 
-        The question is checked by the call, not by the first event. Closing the iterator stops generation.
+        With several `rounds` there may be more RetrievalEvents before the first token: the answer is made
+        from the last. The question is checked by the call, not by the first event. Closing the iterator stops
+        generation.
         """
         question, k = self.check_question(question), self.check_k(k)
-        return self._ask_events(question, k=k, filters=filters, use_cache=use_cache)
+        further = self.further_rounds(check_rounds(rounds), k=k, filters=filters, use_cache=use_cache)
+        return self._ask_events(question, k=k, filters=filters, use_cache=use_cache, further=further)
+
+    def further_rounds(
+        self,
+        rounds: int,
+        *,
+        k: int | None = None,
+        filters: Filters | None = None,
+        use_cache: bool = True,
+        searcher: BatchSearcher | None = None,
+    ) -> FurtherRounds | None:
+        """Returns what `answer_stream` takes for so many rounds in all, None for one.
+
+        `searcher` is what searches in place of the pipeline's own retriever. Raises InvalidRounds.
+        """
+        if check_rounds(rounds) == 1:
+            return None
+        options = SearchOptions(self.check_k(k), filters, use_cache)
+        return FurtherRounds(rounds, searcher if searcher is not None else self.retriever, options)
 
     def answer_stream(
         self,
@@ -224,15 +277,18 @@ class Pipeline:
         retrieval_seconds: float | None = None,
         queue_seconds: float = 0.0,
         cancellation: Cancellation | None = None,
+        further: FurtherRounds | None = None,
     ) -> Iterator[AnswerEvent]:
         """Yields TokenEvents and a FinalEvent for a question whose passages are found already.
 
         The seconds go into the answer's timings: how long the caller waited for the result, and with it.
-        `cancellation` ends it from another thread, at once where the generator heeds it.
+        `cancellation` ends it from another thread, at once where the generator heeds it. `further` (see
+        `further_rounds`) retrieves again with what is answered.
         """
         seconds = result.timings.get("total", 0.0) if retrieval_seconds is None else retrieval_seconds
         question = self.check_question(question)
-        return self._answerer.events(
+        made = self._answerer.events if further is None else partial(self._iterative.events, further=further)
+        return made(
             question,
             result,
             retrieval_seconds=seconds,
@@ -351,10 +407,16 @@ class Pipeline:
             raise PipelineClosed("This pipeline is closed.", hint="Open it again with Pipeline.open().")
 
     def _ask_events(
-        self, question: str, *, k: int, filters: Filters | None, use_cache: bool
+        self,
+        question: str,
+        *,
+        k: int,
+        filters: Filters | None,
+        use_cache: bool,
+        further: FurtherRounds | None,
     ) -> Iterator[AnswerEvent]:
         started = time.perf_counter()
         result = self.retriever.search(question, k=k, filters=filters, use_cache=use_cache)
         seconds = time.perf_counter() - started
         yield RetrievalEvent(result)
-        yield from self._answerer.events(question, result, retrieval_seconds=seconds)
+        yield from self.answer_stream(question, result, retrieval_seconds=seconds, further=further)

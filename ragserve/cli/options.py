@@ -102,6 +102,15 @@ SectionMinHitsFlag = Annotated[
         help="Return a section whole once it holds so many passages. [default: never]",
     ),
 ]
+RoundsFlag = Annotated[
+    int,
+    typer.Option(
+        "--rounds",
+        metavar="N",
+        help="Times to retrieve, each with what was answered before; 1 to 4. [default: 1]",
+        show_default=False,
+    ),
+]
 PathFlag = Annotated[
     str | None,
     typer.Option("--path", metavar="PATH", help="Only files in this folder, or matching this glob."),

@@ -31,6 +31,7 @@ def query(
     chosen: flags.Chosen,
     path: flags.PathFlag = None,
     kind: flags.KindFlag = None,
+    rounds: flags.RoundsFlag = 1,
     explain: flags.ExplainFlag = False,
     as_json: flags.JsonFlag = False,
     debug: flags.DebugFlag = False,
@@ -40,15 +41,19 @@ def query(
     An answer that the documents do not support is marked as such and lists the nearest passages; the exit
     code is 0 all the same, because the question was answered truthfully.
     """
+    from ragserve.rounds import check_rounds
+
     settings = settings_from(**chosen)
     asked = read_questions(questions or [], file, max_chars=settings.max_question_chars)
     filters = filters_from(path, kind)
+    check_rounds(rounds)
     with open_pipeline(settings) as pipeline:
         for question in asked:
             pipeline.check_question(question)
         pipeline.preload()
         if as_json:
-            answers = [answer.to_dict() for answer in pipeline.ask_batch(asked, filters=filters)]
+            made = pipeline.ask_batch(asked, filters=filters, rounds=rounds)
+            answers = [answer.to_dict() for answer in made]
             single = file is None and len(answers) == 1
             output.print_json(answers[0] if single else answers)
             return
@@ -57,14 +62,16 @@ def query(
                 output.print_text(
                     ("\n" if number else "") + output.fill(question, first="> ", width=_width())
                 )
-            _show_answer(pipeline, question, filters, explain=explain)
+            _show_answer(pipeline, question, filters, rounds=rounds, explain=explain)
 
 
-def _show_answer(pipeline: Pipeline, question: str, filters: Filters | None, *, explain: bool) -> None:
+def _show_answer(
+    pipeline: Pipeline, question: str, filters: Filters | None, *, rounds: int, explain: bool
+) -> None:
     from ragserve.answers import FinalEvent, TokenEvent
 
     writer = render.WrappingWriter(sys.stdout, _width())
-    for event in pipeline.ask_stream(question, filters=filters):
+    for event in pipeline.ask_stream(question, filters=filters, rounds=rounds):
         if isinstance(event, TokenEvent):
             writer.write(event.text)
         elif isinstance(event, FinalEvent):

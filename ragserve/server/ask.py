@@ -17,6 +17,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from ragserve.answers import Answer, AnswerEvent, FinalEvent, RetrievalEvent, TokenEvent
 from ragserve.errors import AnswerMissing
+from ragserve.rounds import check_rounds
 from ragserve.server.disconnects import gone, unless_disconnected
 from ragserve.server.errors import error_document, log_unexpected
 from ragserve.server.relay import Relay
@@ -48,17 +49,20 @@ async def ask(body: AskRequest, request: Request) -> Response:
     """Answers from the indexed documents, with verbatim citations.
 
     With `"stream": true` the answer comes as server-sent events: one `retrieval`, any number of `token`, then
-    `final` with what the plain form returns, or `error`.
+    `final` with what the plain form returns, or `error`. With several `rounds` there may be more `retrieval`
+    events before the first `token`.
     """
     service = service_of(request)
     question, k = service.pipeline.check_question(body.question), service.check_k(body.k)
-    filters = body.filters.to_filters() if body.filters else None
+    filters, rounds = body.filters.to_filters() if body.filters else None, check_rounds(body.rounds)
     started = time.perf_counter()
     searching = service.search(question, k=k, filters=filters, use_cache=body.use_cache)
     result = await unless_disconnected(searching, request.receive)
     if result is None:
         return gone()
-    relay = service.answer(question, result, retrieval_seconds=time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    further = service.further_rounds(rounds, k=k, filters=filters, use_cache=body.use_cache)
+    relay = service.answer(question, result, retrieval_seconds=seconds, further=further)
     if body.stream:
         return EventStream(result, relay, stall_seconds=service.settings.stall_seconds)
     answer = await unless_disconnected(_whole_answer(relay), request.receive)

@@ -21,6 +21,7 @@ STATUS = {
     "empty-question": 422,
     "question-too-long": 422,
     "invalid-k": 422,
+    "invalid-rounds": 422,
     "invalid-filter": 422,
     "invalid-query": 422,
     "invalid-request": 422,

@@ -52,6 +52,10 @@ class AskRequest(_Question):
 
     question: Annotated[str, Field(validation_alias=AliasChoices("question", "query"))]
     stream: Annotated[bool, Field(description="True answers with server-sent events.")] = False
+    rounds: Annotated[
+        int,
+        Field(strict=True, description="Times to retrieve, each with what was answered before; at most 4."),
+    ] = 1
 
 
 class BoxModel(BaseModel):

@@ -22,6 +22,7 @@ from ragserve.server.traffic import Traffic
 if TYPE_CHECKING:
     from indexer.types import Filters
     from ragserve.pipeline import Pipeline
+    from ragserve.rounds import FurtherRounds
     from retriever import BatchPrefetcher, SearchResult
 
 _log = logging.getLogger("ragserve.server")
@@ -92,7 +93,25 @@ class Service:
         batcher = await self._wait_for_batcher()
         return await asyncio.wrap_future(batcher.submit(query, k=k, filters=filters, use_cache=use_cache))
 
-    def answer(self, question: str, result: SearchResult, *, retrieval_seconds: float) -> Relay[AnswerEvent]:
+    def further_rounds(
+        self, rounds: int, *, k: int, filters: Filters | None, use_cache: bool
+    ) -> FurtherRounds | None:
+        """Returns what `answer` takes for so many rounds, whose searches join those of other requests.
+
+        The models are loaded: the first round has searched.
+        """
+        return self.pipeline.further_rounds(
+            rounds, k=k, filters=filters, use_cache=use_cache, searcher=self._batcher.result()
+        )
+
+    def answer(
+        self,
+        question: str,
+        result: SearchResult,
+        *,
+        retrieval_seconds: float,
+        further: FurtherRounds | None = None,
+    ) -> Relay[AnswerEvent]:
         """Returns the events of an answer, made on a thread of their own once one is free."""
         queued = time.perf_counter()
 
@@ -103,6 +122,7 @@ class Service:
                 retrieval_seconds=retrieval_seconds,
                 queue_seconds=time.perf_counter() - queued,
                 cancellation=cancellation,
+                further=further,
             )
 
         return Relay(make, self._generators)

@@ -217,6 +217,15 @@ def test_query_json_has_the_documented_names_and_verbatim_quotes(filled, corpus)
     assert citation["end"] - citation["start"] == len(citation["quote"])
 
 
+def test_query_can_search_again_with_its_answer(filled):
+    question = "Who designed the Lantern bridge?"
+    found = filled("query", question, "--rounds", "2", "--explain")
+    assert "Mara Ellison designed the Lantern bridge in 1931. [1]" in " ".join(found.out.split())
+    assert f"rounds: query {question} Mara Ellison designed" in " ".join(found.out.split())
+    document = filled("query", question, "--rounds", "2", "--json").document
+    assert len(document["retrieval"]["explanation"]["rounds"]) == 1
+
+
 def test_several_questions_are_answered_in_turn(filled, home):
     (home / "questions.txt").write_text("# two of them\n\nWho designed the bridge?\nWhere do herons nest?\n")
     found = filled("query", "--file", "questions.txt")
@@ -295,6 +304,8 @@ WRONG_CALLS = [
     (["search", "x", "--device", "tpu"], "invalid-setting"),
     (["search", "x", "--rerank", "bm25"], "invalid-setting"),
     (["query", "x", "--rerank", "cross-encoder"], "invalid-setting"),
+    (["query", "x", "--rounds", "0"], "invalid-rounds"),
+    (["query", "x", "--rounds", "5"], "invalid-rounds"),
     (["query", "x", "--mmr-lambda", "2"], "invalid-setting"),
     (["stats", "--index", "nowhere"], "index-not-found"),
     (["query", "x", "--index", "nowhere"], "index-not-found"),
