@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from indexer import catalog_reader
+from indexer import catalog_reader, image_vectors
 from indexer.identity import chunk_ids, document_id
 from indexer.types import ParsedDocument
 
 if TYPE_CHECKING:
     from indexer.chunking import ChunkDraft
+    from indexer.image_vectors import ImageVector
 
 # A reader that is further behind starts anew, and so the list of removed chunks does not grow for ever.
 HISTORY_GENERATIONS = 1000
@@ -52,6 +53,7 @@ class Conversion(NamedTuple):
     document: ParsedDocument
     drafts: Sequence[ChunkDraft]
     embedding_keys: Sequence[bytes]  # one a draft; their vectors are stored already
+    image: ImageVector | None = None  # of a picture, where an image embedder was given
 
 
 class _ChunkRow(NamedTuple):
@@ -95,10 +97,13 @@ class CatalogWriter:
             document = row[0]
         elif previous is not None and self._files_of(previous) == 1:
             document = previous
+            self._changed |= image_vectors.forget(self.connection, document)  # its content is another now
         else:
             document = self._new_document(conversion.content_key, new_id)
         id_ = self._write_document(document, file, conversion)
         self._write_chunks(document, id_, conversion)
+        if conversion.image is not None:
+            self._changed |= image_vectors.put(self.connection, document, conversion.image)
         self._record(file, "indexed", conversion.content_key, conversion.conversion, document=document)
         self._relink(previous, document)
         return id_

@@ -17,6 +17,12 @@ class NotAnEmbedder(IndexerError):
     code = "not-an-embedder"
 
 
+class NotAnImageEmbedder(IndexerError):
+    """The folder or hub model is there, but does not embed both pictures and texts."""
+
+    code = "not-an-image-embedder"
+
+
 class WeightsMismatch(IndexerError):
     """The default model's weights are not the ones that were published."""
 

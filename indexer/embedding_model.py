@@ -58,22 +58,24 @@ def find_model(
     name_or_path: str | os.PathLike[str],
     *,
     organisation: str = "sentence-transformers",
-    marker: str = "modules.json",
+    marker: str | tuple[str, ...] = "modules.json",
 ) -> Path:
     """The folder of a model given by path or hub name; only hub names not yet cached use the network.
 
     A hub name without an organisation is one of `organisation`'s; a cached snapshot is whole if it has the
-    file `marker`. Raises ModelNotFound.
+    file `marker`, or one of them. Raises ModelNotFound.
     """
     name = os.fspath(name_or_path)
+    markers = (marker,) if isinstance(marker, str) else marker
     path = Path(name).expanduser()
     if name and path.is_dir():
         return path
     if path.exists() or path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1 or not name:
         raise ModelNotFound(
-            f"There is no model folder at {name!r}.", hint=f"Give a folder with a {marker}, or a hub name."
+            f"There is no model folder at {name!r}.",
+            hint=f"Give a folder with a {markers[0]}, or a hub name.",
         )
-    return _from_hub(name if "/" in name else f"{organisation}/{name}", marker)
+    return _from_hub(name if "/" in name else f"{organisation}/{name}", markers)
 
 
 def describe(folder: Path) -> ModelDescription:
@@ -157,7 +159,7 @@ def _sha256(path: Path, size: int, mtime_ns: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _from_hub(name: str, marker: str) -> Path:
+def _from_hub(name: str, markers: tuple[str, ...]) -> Path:
     """The cached snapshot of a hub model, downloaded first unless HF_HUB_OFFLINE forbids it."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
@@ -166,7 +168,7 @@ def _from_hub(name: str, marker: str) -> Path:
     patterns = {"allow_patterns": _HUB_FILES, "ignore_patterns": _NOT_IN_HUB_FILES}
     try:
         folder = Path(snapshot_download(name, local_files_only=True, **patterns))
-        if (folder / marker).is_file() or offline:
+        if offline or any((folder / marker).is_file() for marker in markers):
             return folder
     except HFValidationError as error:
         raise ModelNotFound(

@@ -6,6 +6,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -17,6 +18,8 @@ from indexer.catalog import Catalog
 from indexer.catalog_reader import Version
 from indexer.errors import EmbedderMismatch, InvalidQuery
 from indexer.identity import embedder_label
+from indexer.image_ingest import PictureEmbedder, image_embedder_label
+from indexer.image_vectors import image_model
 from indexer.index_contents import IndexContents
 from indexer.lexical import LexicalIndex
 from indexer.near_duplicates import MinHashes
@@ -55,6 +58,7 @@ class Index(IndexContents):
         catalog: Catalog,
         *,
         embedder: Embedder | None,
+        image_embedder: PictureEmbedder | None = None,
         device: str,
         embedding_cache: EmbeddingCache | None = None,
         vectors: VectorSettings | None = None,
@@ -62,6 +66,7 @@ class Index(IndexContents):
         self.folder = folder
         self.catalog = catalog
         self._embedder = embedder
+        self._image_embedder = image_embedder
         self._embedding_cache = embedding_cache
         self._writing_prepared = False
         self._state = SearchState(
@@ -79,6 +84,7 @@ class Index(IndexContents):
         path: str | os.PathLike[str],
         *,
         embedder: Embedder | None = None,
+        image_embedder: PictureEmbedder | None = None,
         create: bool = True,
         read_only: bool = False,
         device: str = "auto",
@@ -88,8 +94,10 @@ class Index(IndexContents):
         """Open the index in a folder, creating it if there is none and it may be written.
 
         The embedder is needed to ingest (without one, the default is taken) and must be the one that the
-        index was made with. `device` is where vectors are searched: a GPU needs faiss-gpu. Other
-        indexes may use the same `embedding_cache`. `vectors` says up to how many chunks all are compared.
+        index was made with. With an image embedder, pictures are embedded too, and those without text are
+        documents; once there are any, ingests need it. `device` is where vectors are searched: a GPU needs
+        faiss-gpu. Other indexes may use the same `embedding_cache`. `vectors` says up to how many chunks all
+        are compared.
         """
         folder = Path(path)
         catalog = Catalog.open(folder, create=create, read_only=read_only)
@@ -98,12 +106,13 @@ class Index(IndexContents):
                 folder,
                 catalog,
                 embedder=embedder,
+                image_embedder=image_embedder,
                 device=device,
                 embedding_cache=embedding_cache,
                 vectors=vectors,
             )
-            if embedder is not None:
-                index.check_embedder(embedder)
+            with catalog.read() as connection:
+                index._check_state(connection)
         except BaseException:
             catalog.close()
             raise
@@ -151,15 +160,17 @@ class Index(IndexContents):
         from indexer.worker_values import ParseLimits
 
         paths = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+        options = replace(parse_options or ParseOptions(), thumbnails=self._image_embedder is not None)
         settings = IngestSettings(
             prune=prune,
             jobs=jobs,
             retry_failed=retry_failed,
-            options=parse_options or ParseOptions(),
+            options=options,
             limits=parse_limits or ParseLimits(),
         )
         with self._writer_lock():
             self.check_embedder(self.embedder)
+            self._check_pictures_go_on()
             self._prepare_writing()
             report = ingest(
                 self.catalog,
@@ -169,6 +180,7 @@ class Index(IndexContents):
                 progress=progress,
                 finish=self._save_vectors,
                 cache=self._embedding_cache,
+                image_embedder=self._image_embedder,
             )
         self.refresh()
         return report
@@ -258,6 +270,8 @@ class Index(IndexContents):
     def _check_state(self, connection: sqlite3.Connection) -> None:
         if self._embedder is not None:
             self._require(self._embedder, connection)
+        if self._image_embedder is not None:
+            self._require_images_of(self._image_embedder, connection)
 
     def _require(self, embedder: Embedder, connection: sqlite3.Connection) -> None:
         made_with = catalog_reader.meta(connection, "embedder")
@@ -267,6 +281,26 @@ class Index(IndexContents):
                 f"The index at {self.folder} was made with the embedder {label},"
                 f" not {embedder_label(embedder)}.",
                 hint="Open it with that embedder, or embed everything anew: ingest into a new index folder.",
+            )
+
+    def _require_images_of(self, embedder: PictureEmbedder, connection: sqlite3.Connection) -> None:
+        made_with = image_model(connection)
+        if made_with is not None and made_with[0] != embedder.fingerprint:
+            raise EmbedderMismatch(
+                f"The pictures of the index at {self.folder} were embedded with {made_with[1]},"
+                f" not {image_embedder_label(embedder)}.",
+                hint="Open it with that image embedder, or ingest into a new index folder.",
+            )
+
+    def _check_pictures_go_on(self) -> None:
+        """An ingest without the image embedder would leave new pictures out, and not say so."""
+        with self.catalog.read() as connection:
+            made_with = image_model(connection)
+        if made_with is not None and self._image_embedder is None:
+            raise EmbedderMismatch(
+                f"The pictures of the index at {self.folder} were embedded with {made_with[1]},"
+                " and no image embedder was given.",
+                hint="Name it with --image-embedder, or ingest into a new index folder.",
             )
 
     # --- search

@@ -21,6 +21,7 @@ from indexer.discovery import FoundFile, discover, file_uri
 from indexer.embedding_cache import EmbeddingCache, vectors_in_batches
 from indexer.errors import IndexerError
 from indexer.identity import embedder_label, embedding_key
+from indexer.image_ingest import PictureEmbedder, PictureVectors
 from indexer.ingest_report import IngestSettings, Tally
 from indexer.ingest_source import IngestSource, Outcome
 from indexer.planning import CHANGED_WHILE_READ, Failed, InFlight, Linked, Skipped, Unchanged
@@ -43,6 +44,7 @@ LINGER_SECONDS = (
 # crash does not cost minutes of embedding.
 VECTORS_PER_COMMIT = 2048
 MAX_WAITING_BYTES = 32_000_000  # of what is parsed and not yet embedded
+WINDOW_PICTURES = 64  # whose thumbnails are held at a time, about half a megabyte each
 
 
 class _ToEmbed(NamedTuple):
@@ -59,14 +61,16 @@ def ingest(
     progress: Callable[[IngestProgress], None] | None = None,
     finish: Callable[[], None] = lambda: None,
     cache: EmbeddingCache | None = None,
+    image_embedder: PictureEmbedder | None = None,
 ) -> IngestReport:
     """Bring files and folders into the catalog, then call `finish`. The caller holds the writer's lock.
 
     Raises PathNotFound before anything is done if a path does not exist. What else is wrong with a file is in
-    the report; trouble with the index, the disk or the embedder is raised, and what was committed stays.
+    the report; trouble with the index, the disk or the embedder is raised, and what was committed stays. With
+    an `image_embedder` the settings ask for thumbnails.
     """
     found = discover(paths, exclude=[catalog.path.parent])
-    run = _Run(catalog, embedder, settings, progress or (lambda _: None), cache)
+    run = _Run(catalog, embedder, settings, progress or (lambda _: None), cache, image_embedder)
     with run.journal([os.path.abspath(path) for path in paths]), SeenFiles() as seen:
         run.index(found, seen)
         # A link that leads nowhere says nothing about the files that it led to.
@@ -87,8 +91,10 @@ class _Run:
         settings: IngestSettings,
         progress: Callable[[IngestProgress], None],
         cache: EmbeddingCache | None,
+        image_embedder: PictureEmbedder | None,
     ) -> None:
         self._catalog = catalog
+        self._pictures = PictureVectors(catalog, image_embedder) if image_embedder is not None else None
         self._cache = cache
         self._embedder = embedder
         self._settings = settings
@@ -134,7 +140,7 @@ class _Run:
         with producer:
             for window in self._windows(producer):
                 seen.add(outcome.file.uri for outcome in window)
-                converted = self._prepare(window)
+                converted = self._with_pictures(self._prepare(window))
                 vectors = self._embed(converted)
                 self._commit(window, converted, vectors)
                 self.report_progress("index")
@@ -143,15 +149,19 @@ class _Run:
         """What is ready, up to the size of a window: full ones where the embedder is what takes time."""
         while True:
             window, self._backlog = self._backlog, []
-            num_chunks = 0
-            while num_chunks < WINDOW_CHUNKS and len(window) < WINDOW_FILES:
+            num_chunks = num_pictures = 0
+            while (
+                num_chunks < WINDOW_CHUNKS and len(window) < WINDOW_FILES and num_pictures < WINDOW_PICTURES
+            ):
                 started = time.perf_counter()
                 outcome = producer.take(seconds=LINGER_SECONDS if window else None)
                 self.tally.wait_seconds += time.perf_counter() - started
                 if outcome is None:
                     break
                 window.append(outcome)
-                num_chunks += len(outcome.drafts) if isinstance(outcome, Converted) else 0
+                if isinstance(outcome, Converted):
+                    num_chunks += len(outcome.drafts)
+                    num_pictures += outcome.document.thumbnail is not None
             if not window:
                 return
             yield window
@@ -167,6 +177,20 @@ class _Run:
                 conversion = Conversion(outcome.content_key, self._conversion, outcome.document, drafts, keys)
                 converted[outcome.file.uri] = _ToEmbed(conversion, texts)
         return converted
+
+    def _with_pictures(self, converted: dict[str, _ToEmbed]) -> dict[str, _ToEmbed]:
+        """The same, with a vector for each picture."""
+        if self._pictures is None:
+            return converted
+        documents = {uri: to_embed.conversion.document for uri, to_embed in converted.items()}
+        thumbnails = {uri: document.thumbnail for uri, document in documents.items() if document.thumbnail}
+        started = time.perf_counter()
+        images = self._pictures.of(thumbnails)
+        self.tally.embed_seconds += time.perf_counter() - started
+        found = {}
+        for uri, (conversion, texts) in converted.items():
+            found[uri] = _ToEmbed(conversion._replace(image=images.get(uri)), texts)
+        return found
 
     def _embed(self, converted: Mapping[str, _ToEmbed]) -> dict[bytes, np.ndarray]:
         """Vectors for the texts that have none yet, but for those of them that had to be stored ahead."""
@@ -210,6 +234,8 @@ class _Run:
         if any(_is_news(outcome) for outcome in window):
             with self._catalog.write() as writer:
                 self._store_vectors(writer, vectors)
+                if self._pictures and any(to_embed.conversion.image for to_embed in converted.values()):
+                    self._pictures.note_model(writer)
                 for outcome in window:
                     self._write(writer, outcome, converted)
         for outcome in window:

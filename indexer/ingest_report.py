@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from indexer.embedding import Embedder
 
 # These do not change what a file became that was read: a password lets more files be read, and the time that
-# a slow file gets says nothing about the others.
-_NOT_IN_FINGERPRINT = frozenset({"password", "soft_seconds"})
+# a slow file gets says nothing about the others. Which pictures have no vector yet is looked up.
+_NOT_IN_FINGERPRINT = frozenset({"password", "soft_seconds", "thumbnails"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

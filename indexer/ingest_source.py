@@ -43,6 +43,7 @@ class IngestSource:
                 max_bytes=settings.options.max_bytes,
                 retry_failed=settings.retry_failed,
                 have_password=settings.options.password is not None,
+                embed_pictures=settings.options.thumbnails,
             ),
         )
         self.unreadable: list[str] = []  # uris of what could not be listed: what is below them is not gone

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from indexer import catalog_reader
+from indexer import catalog_reader, image_vectors
 from indexer.catalog import Catalog
 from indexer.catalog_reader import FileRecord
 from indexer.catalog_writer import SourceFile
 from indexer.discovery import FoundFile
 from indexer.identity import content_key
+from indexer.parsers.errors import NoExtractableText
+from indexer.parsers.formats import IMAGE_FORMATS, format_by_name
 
 # A file may be written to twice within one tick of the file system's clock. One that was this young when it
 # was read is not trusted to be unchanged by its time and size alone; its bytes are compared (as git does).
@@ -83,6 +85,7 @@ class PlanSettings:
     max_bytes: int  # larger files are not even hashed
     retry_failed: bool = False
     have_password: bool = False  # then encrypted files are tried again
+    embed_pictures: bool = False  # then pictures that have no vector are read again
 
 
 class Planner:
@@ -129,6 +132,8 @@ class Planner:
         with self._catalog.read() as connection:
             document = catalog_reader.document_with_content(connection, key, conversion)
             copy = catalog_reader.file_not_indexed(connection, key, conversion)
+        if document is not None and self._lacks_vector(document):
+            return ToRead(file, path, key)
         if document is not None:
             touched = record is not None and record.document == document and record.status == "indexed"
             return Linked(file, document, key, touched=touched)
@@ -144,14 +149,29 @@ class Planner:
                 settings.retry_failed
                 or record.code == CHANGED_WHILE_READ
                 or (settings.have_password and record.code.startswith("encrypted"))
+                or (settings.embed_pictures and _is_textless_picture(record))
             ):
                 return False
+        elif record.document is not None and self._lacks_vector(record.document):
+            return False
         return record.conversion == self._settings.conversion
+
+    def _lacks_vector(self, document: int) -> bool:
+        """Whether it is a picture that was indexed without an image embedder, or imported."""
+        if not self._settings.embed_pictures:
+            return False
+        with self._catalog.read() as connection:
+            return image_vectors.is_missing(connection, document)
 
 
 def _looks_unchanged(record: FileRecord, file: SourceFile) -> bool:
     settled = record.checked_ns - record.mtime_ns > RACY_NS
     return settled and (record.size, record.mtime_ns) == (file.size, file.mtime_ns)
+
+
+def _is_textless_picture(record: FileRecord) -> bool:
+    """Whether the file failed for a reason that none is with an image embedder."""
+    return record.code == NoExtractableText.code and format_by_name(record.uri) in IMAGE_FORMATS
 
 
 def _as_before(record: FileRecord, file: SourceFile, *, known: bool = True) -> Decision:

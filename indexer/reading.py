@@ -36,7 +36,8 @@ class Converted(NamedTuple):
     @property
     def weight(self) -> int:
         """About how many bytes it takes while it waits to be embedded."""
-        return len(self.document.text) + _BYTES_PER_CHUNK * len(self.drafts)
+        pixels = self.document.thumbnail.rgb if self.document.thumbnail else b""
+        return len(self.document.text) + len(pixels) + _BYTES_PER_CHUNK * len(self.drafts)
 
 
 def accept(

@@ -7,7 +7,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from indexer import catalog_reader, checkpoint
+from indexer import catalog_reader, checkpoint, image_vectors
 from indexer.catalog import CATALOG_NAME
 from indexer.types import ApproximateIndexStats, IndexStats
 
@@ -29,6 +29,8 @@ def stats(connection: sqlite3.Connection, folder: Path) -> IndexStats:
         checkpoint_bytes=_bytes(folder, "vectors-*"),
         last_ingest=_last_ingest(connection),
         approximate=_approximate(folder),
+        images=image_vectors.count(connection),
+        image_embedder=catalog_reader.meta(connection, "image_embedder_label"),
     )
 
 

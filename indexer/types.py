@@ -38,6 +38,14 @@ class Block:
     boxes: tuple[Box, ...] = ()
 
 
+class Thumbnail(NamedTuple):
+    """A small copy of a picture."""
+
+    width: int  # pixels
+    height: int
+    rgb: bytes  # 3 * width * height, rows from the top
+
+
 @dataclass(frozen=True, slots=True)
 class ParsedDocument:
     """A document as text plus structure.
@@ -52,6 +60,7 @@ class ParsedDocument:
     parser: str = ""  # what read it: "pypdfium2", "rapidocr"
     metadata: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     warnings: tuple[str, ...] = ()  # one sentence each
+    thumbnail: Thumbnail | None = None  # of a picture, if parsing was asked for it; not kept beyond embedding
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +276,8 @@ class IndexStats:
     checkpoint_bytes: int
     last_ingest: Mapping[str, Any] | None  # when, of what, how it ended
     approximate: ApproximateIndexStats | None = None  # None: all vectors are compared
+    images: int = 0  # pictures that can be found by what they show
+    image_embedder: str | None = None  # None: there are none
 
 
 @dataclass(frozen=True, slots=True)

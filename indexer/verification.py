@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from indexer import catalog_reader, checkpoint, lexical_segments
+from indexer import catalog_reader, checkpoint, image_vectors, lexical_segments
 from indexer.catalog import Catalog
 from indexer.errors import IndexerError
 from indexer.lexical import Snapshot
@@ -129,7 +129,7 @@ def _offsets(connection: sqlite3.Connection, folder: Path) -> _Problems:
 
 
 def _embeddings(connection: sqlite3.Connection, folder: Path) -> _Problems:
-    """Every chunk has a vector of the right length, finite and of norm 1."""
+    """Every chunk, and every picture that was embedded, has a vector of the right length, of norm 1."""
     size = catalog_reader.dimension(connection) or 0
     rows = connection.execute("SELECT rowid, vector FROM embeddings")
     for row, blob in rows:
@@ -138,6 +138,8 @@ def _embeddings(connection: sqlite3.Connection, folder: Path) -> _Problems:
             yield f"Embedding {row} has {len(blob)} bytes instead of {4 * size}.", _INGEST_AGAIN
         elif not abs(float(np.linalg.norm(vector)) - 1) <= _UNIT_TOLERANCE:  # also true of NaN
             yield f"Embedding {row} is not a unit vector.", _INGEST_AGAIN
+    for message in image_vectors.problems(connection):
+        yield message, _INGEST_AGAIN
 
 
 def _checkpoint(connection: sqlite3.Connection, folder: Path) -> _Problems:

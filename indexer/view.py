@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from indexer import catalog_reader
+from indexer import catalog_reader, image_vectors
 from indexer.catalog_reader import Version
 from indexer.lexical import LexicalHits, LexicalIndex, Snapshot
 from indexer.types import Chunk, Filters
@@ -86,6 +86,11 @@ class IndexView:
         None where all are in memory. To be read ahead when the view is left, or later.
         """
         return None if self._vectors is None else self._vectors.stored_near(vector, max_bytes)
+
+    def images(self) -> tuple[np.ndarray, np.ndarray]:
+        """(n,) int64 rising numbers of the chunks that stand for pictures, and (n, dimension) float32 what
+        those look like to the image embedder."""
+        return image_vectors.load(self._connection)
 
     def ids(self, numbers: np.ndarray) -> np.ndarray:
         """(n,) S32 ids of chunks by number."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 from indexer.chunking.values import ChunkDraft
-from indexer.types import Block, Box, ParsedDocument
+from indexer.types import Block, Box, ParsedDocument, Thumbnail
 
 Message = dict[str, Any]
 
@@ -32,6 +33,7 @@ def document_to_json(document: ParsedDocument) -> Message:
         "format": document.format,
         "parser": document.parser,
         "metadata": dict(document.metadata),
+        "thumbnail": _thumbnail_to_json(document.thumbnail),
         "warnings": list(document.warnings),
     }
 
@@ -48,6 +50,7 @@ def document_from_json(values: Message) -> ParsedDocument:
         format=values["format"],
         parser=values["parser"],
         metadata=MappingProxyType(values["metadata"]),
+        thumbnail=_thumbnail_from_json(values["thumbnail"]),
         warnings=tuple(values["warnings"]),
     )
 
@@ -63,6 +66,19 @@ def drafts_from_json(values: list[list[Any]]) -> tuple[ChunkDraft, ...]:
         ChunkDraft(start, end, page, _boxes(boxes), tuple(heading_path), kind, context)
         for start, end, page, boxes, heading_path, kind, context in values
     )
+
+
+def _thumbnail_to_json(thumbnail: Thumbnail | None) -> list[Any] | None:
+    if thumbnail is None:
+        return None
+    return [thumbnail.width, thumbnail.height, base64.b64encode(thumbnail.rgb).decode("ascii")]
+
+
+def _thumbnail_from_json(values: list[Any] | None) -> Thumbnail | None:
+    if values is None:
+        return None
+    width, height, rgb = values
+    return Thumbnail(width, height, base64.b64decode(rgb))
 
 
 def _boxes(values: list[list[float]]) -> tuple[Box, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from indexer.parsers.building import DocumentBuilder
@@ -13,7 +14,8 @@ from indexer.parsers.failures import file_title, malformed
 from indexer.parsers.formats import extension_of, name_in_document
 from indexer.parsers.layout import PlacedBlock, gather_blocks, reading_order
 from indexer.parsers.options import ParseOptions
-from indexer.types import Box, ParsedDocument
+from indexer.parsers.thumbnail import make_thumbnail
+from indexer.types import Box, ParsedDocument, Thumbnail
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -47,12 +49,14 @@ def parse_image(
 ) -> ParsedDocument:
     """Read the text in an image; the first block is a caption from the file's name and its EXIF description.
 
-    Raises DecompressionBomb, TruncatedFile, MalformedFile; NoExtractableText when no page has text.
+    Raises DecompressionBomb, TruncatedFile, MalformedFile; NoExtractableText when no page has text and no
+    thumbnail is asked for.
     """
-    if not options.ocr:
+    if not options.ocr and not options.thumbnails:
         raise NoExtractableText(f"{file_title(name)} is an image and OCR is off.", hint="Switch OCR on.")
     builder = DocumentBuilder(name=name, options=options)
     num_lines = 0
+    thumbnail: Thumbnail | None = None
     with warnings.catch_warnings():
         warnings.simplefilter(
             "ignore"
@@ -61,15 +65,22 @@ def parse_image(
         metadata = _metadata(image)
         builder.add("image", caption(name, metadata.get("description", "")), page=1)
         for page, frame in enumerate(_frames(image, name, options, builder), start=1):
+            if options.thumbnails and thumbnail is None:
+                thumbnail = make_thumbnail(frame.image)
+            if not options.ocr:
+                break
             if before_ocr_page is not None:
                 before_ocr_page()
             num_lines += add_picture(builder, frame.image, page=page, scale=frame.scale)
-    if num_lines == 0:
+    if num_lines == 0 and thumbnail is None:
         raise NoExtractableText(
             f"No text was found in {file_title(name)}.",
             hint="Use a sharper or larger scan, or describe the image in a text file beside it.",
         )
-    return builder.build(format=format, parser="rapidocr", metadata=metadata)
+    if builder.is_empty:
+        builder.add("image", f"Image of {metadata['width']} x {metadata['height']} pixels", page=1)
+    document = builder.build(format=format, parser="rapidocr", metadata=metadata)
+    return replace(document, thumbnail=thumbnail)
 
 
 def caption(name: str, description: str = "") -> str:

@@ -23,6 +23,7 @@ class ParseOptions:
     max_ocr_pages: int = 500  # further pages without text are left out with a warning
     max_pixels: int = 150_000_000  # of an image, read from its header; Pillow itself stops at 179 million
     ocr_dpi: int = 200  # at which PDF pages are rasterised for OCR
+    thumbnails: bool = False  # keep a small copy of a picture; one without text is a document then
     soft_seconds: float = 90.0  # a PDF stops after the page it is on and keeps what it has, with a warning
 
 
