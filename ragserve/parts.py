@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from generator.generator import Generator
     from indexer.embedding import Embedder
     from indexer.embedding_cache import EmbeddingCache
+    from indexer.image_embedding import ImageEmbedder
     from indexer.index import Index
     from indexer.parsers import ParseOptions
     from indexer.vector_settings import VectorSettings
@@ -28,6 +29,15 @@ def open_embedder(settings: Settings) -> Embedder:
     from indexer.embedding import SentenceTransformerEmbedder
 
     return SentenceTransformerEmbedder(settings.embedder, device=settings.device, dtype=settings.dtype)
+
+
+def open_image_embedder(settings: Settings) -> ImageEmbedder | None:
+    """Returns the model that embeds pictures, if one is named; its weights are read when first used."""
+    if settings.image_embedder is None:
+        return None
+    from indexer.image_embedding import ImageEmbedder
+
+    return ImageEmbedder(settings.image_embedder, device=settings.device, dtype=settings.dtype)
 
 
 def open_embedding_cache(settings: Settings) -> EmbeddingCache | None:
@@ -79,7 +89,12 @@ def _first_line(path: Path) -> str:
 
 
 def open_retriever(
-    index: Index, embedder: Embedder, settings: Settings, *, read_only: bool = False
+    index: Index,
+    embedder: Embedder,
+    settings: Settings,
+    *,
+    image_embedder: ImageEmbedder | None = None,
+    read_only: bool = False,
 ) -> Retriever:
     """Returns the retriever over an index, for the caller to close. Raises what `open_reranker` raises."""
     from retriever import RetrievalSettings, Retriever
@@ -94,6 +109,7 @@ def open_retriever(
         cache=open_cache(settings.cache),
         cache_file=index.folder / "retrieval_cache.safetensors" if keep else None,
         reranker=open_reranker(settings, embedder),
+        image_embedder=image_embedder,
     )
 
 

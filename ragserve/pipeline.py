@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from indexer import Index
     from indexer.embedding import Embedder
     from indexer.errors import IndexerError
+    from indexer.image_embedding import ImageEmbedder
     from indexer.ingest import IngestProgress
     from indexer.types import FileStatus, Filters, IndexStats, IngestReport, VerifyReport
     from retriever import Retriever, SearchResult
@@ -68,6 +69,7 @@ class Pipeline:
         *,
         settings: Settings | None = None,
         embedder: Embedder | None = None,
+        image_embedder: ImageEmbedder | None = None,
         generator: AnswerGenerator | None = None,
         create: bool = True,
         read_only: bool = False,
@@ -75,16 +77,19 @@ class Pipeline:
         """Opens the index folder `path` (default: the settings'), creating it if absent and `create` is set.
 
         `settings` defaults to `Settings()`; pass `Settings.load()` to heed the environment and ragserve.toml.
-        `embedder` and `generator` are ready-made parts to use in place of the ones that the settings name.
+        `embedder`, `image_embedder` and `generator` are ready-made parts to use in place of the ones that the
+        settings name.
         """
         from indexer.index import Index
         from ragserve import parts
 
         settings = settings or Settings()
         opened = embedder if embedder is not None else parts.open_embedder(settings)
+        images = image_embedder if image_embedder is not None else parts.open_image_embedder(settings)
         index = Index.open(
             path if path is not None else settings.index,
             embedder=opened,
+            image_embedder=images,
             create=create,
             read_only=read_only,
             device=settings.device,
@@ -95,7 +100,11 @@ class Pipeline:
             index,
             settings=settings,
             embedder=opened,
-            retriever=Lazy(lambda: parts.open_retriever(index, opened, settings, read_only=read_only)),
+            retriever=Lazy(
+                lambda: parts.open_retriever(
+                    index, opened, settings, image_embedder=images, read_only=read_only
+                )
+            ),
             generator=Lazy(lambda: generator if generator is not None else parts.open_generator(settings)),
         )
 

@@ -124,6 +124,9 @@ class RankingSettings:
         About("Passages of one section from which the section is returned instead; none: never.", 2),
     ] = None
     section_max_chars: Annotated[int, About("Longest section that is returned so, in characters.", 1)] = 4000
+    image_weight: Annotated[
+        float, About("The most that a picture scores for what it shows; a passage at most 1.", 0, 1)
+    ] = 0.5
     repair_disfluencies: Annotated[
         bool, About('Search for what a speaker meant: "what is no wait who founded X" asks who founded X.')
     ] = False
@@ -178,6 +181,10 @@ class Settings:
     index: Annotated[Path, About("Folder that holds the index.")] = Path(".ragserve")
     embedder: Annotated[
         str | None, About("Embedding model: a folder or a hub name; none: the embedded MiniLM.")
+    ] = None
+    image_embedder: Annotated[
+        str | None,
+        About("Model that finds pictures by what they show: a folder or a hub name; none: by text."),
     ] = None
     embedding_cache: Annotated[
         Path | None, About("Folder of vectors that all indexes share; none: each keeps only its own.")

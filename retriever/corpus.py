@@ -84,6 +84,11 @@ class CorpusView(Protocol):
         all are in memory. It may be read when the context is left."""
         ...
 
+    def images(self) -> tuple[np.ndarray, np.ndarray]:
+        """(n,) rising numbers of the chunks that stand for pictures, and (n, dimension) float32 what those
+        look like to an image embedder; asked only by who has one."""
+        ...
+
     def ids(self, numbers: np.ndarray) -> np.ndarray:
         """(n,) S32 ids of chunks by number."""
         ...

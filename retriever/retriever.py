@@ -24,6 +24,7 @@ from retriever.disfluency import repair_disfluencies
 from retriever.errors import InvalidK
 from retriever.finishing import finish, shortlist
 from retriever.lists import Ranked, TextMatch
+from retriever.pictures import ImageQueryEmbedder, PictureSearch
 from retriever.query_text import normalise_query
 from retriever.reranking import Reranker
 from retriever.search import Question, Searcher
@@ -68,7 +69,8 @@ class Retriever:
 
     Without a `cache` argument it makes itself a RetrievalCache; None goes without. The cache is filled from
     `cache_file` if there is one, and saved there by `close`. With a `reranker` the best
-    `settings.rerank_depth` chunks are put in its order.
+    `settings.rerank_depth` chunks are put in its order. With an `image_embedder`, the one that the index was
+    made with, pictures are also found by what they show.
     """
 
     def __init__(
@@ -80,13 +82,17 @@ class Retriever:
         cache: RetrievalCache | EllipsisType | None = ...,
         cache_file: Path | None = None,
         reranker: Reranker | None = None,
+        image_embedder: ImageQueryEmbedder | None = None,
     ) -> None:
         self.index = index
         self.embedder = embedder
         self.reranker = reranker
         self.settings = replace(
-            settings or RetrievalSettings(), reranker=reranker.fingerprint if reranker is not None else ""
+            settings or RetrievalSettings(),
+            reranker=reranker.fingerprint if reranker is not None else "",
+            image_embedder=image_embedder.fingerprint if image_embedder is not None else "",
         )
+        self._pictures = PictureSearch(image_embedder, self.settings) if image_embedder is not None else None
         self.cache = RetrievalCache() if isinstance(cache, EllipsisType) else cache
         self._background: tuple[Version, Background] | None = None
         self._background_lock = threading.Lock()
@@ -183,6 +189,9 @@ class Retriever:
         watch = Stopwatch()
         with watch.stage("embed"):
             questions = self._embed(texts, space, cache)
+        sights: np.ndarray | None = None
+        if self._pictures is not None and self._pictures.had_any:  # not in the view, which others wait for
+            sights = self._pictures.embed(texts, cache, watch)
         with self.index.view() as view:
             allowed, background = view.matching(space.filters), self._background_of(view)
             # What is proven or calibrated is proven or calibrated for all candidates: what comes after the
@@ -190,7 +199,11 @@ class Retriever:
             count = self.settings.num_candidates(k)
             searcher = Searcher(view, self.settings, background, k=count, allowed=allowed, watch=watch)
             dense_cache = cache if self.settings.ranking != "lexical" else None
-            answers = self._answers(_Run(view, searcher, space, dense_cache, watch), questions)
+            run = _Run(view, searcher, space, dense_cache, watch)
+            answers = self._answers(run, questions)
+            if self._pictures is not None and self._pictures.has_any(view):
+                sights = self._pictures.embed(texts, cache, watch) if sights is None else sights
+                answers = _with_pictures(self._pictures, run, answers, sights, allowed)
             with watch.stage("load"):
                 shortlists = [
                     shortlist(view, answer.ranked, searcher.k, self.settings, space.filters)
@@ -244,7 +257,8 @@ class Retriever:
         if run.cache is not None:
             for i, (question, match) in enumerate(zip(questions, matches, strict=True)):
                 answer = _proven(run, run.cache, question, match)
-                if answer is None:
+                # Its share of wrong answers is learnt from text alone, so it says nothing of pictures.
+                if answer is None and self._pictures is None:
                     with run.watch.stage("cache"):
                         suggestion = suggest(
                             run.cache, run.view, run.space, self.settings, run.searcher, question, match
@@ -328,6 +342,26 @@ def _proven(run: _Run, cache: RetrievalCache, question: Question, match: TextMat
         if searcher.is_proven(ranked):
             return _Answer(ranked, "certified", _origin(nearby) | _proof(nearby))
     return None
+
+
+def _with_pictures(
+    pictures: PictureSearch,
+    run: _Run,
+    answers: Sequence[_Answer],
+    sights: np.ndarray,
+    allowed: np.ndarray | None,
+) -> list[_Answer]:
+    """The answers with the pictures that show what was asked for; `sights` are (n, dimension) vectors."""
+    merged = []
+    with run.watch.stage("pictures"):
+        for answer, sight in zip(answers, sights, strict=True):
+            k, by_text = run.searcher.k, answer.ranked
+            ranked = pictures.merged(run.view, by_text, sight, k=k, allowed=allowed)
+            added = int(np.count_nonzero(~np.isin(ranked.chunks, by_text.chunks[:k])))
+            merged.append(
+                answer._replace(ranked=ranked, explanation=answer.explanation | {"by_picture": added})
+            )
+    return merged
 
 
 def _learn(cache: RetrievalCache, suggestion: Suggestion, true: Ranked) -> None:

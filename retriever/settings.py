@@ -31,6 +31,13 @@ class RetrievalSettings:
     rrf_constant: float = 60.0
     max_query_chars: int = 16_384
 
+    image_embedder: str = (
+        ""  # its fingerprint, which the Retriever puts here; see pictures.py for the numbers
+    )
+    image_weight: float = 0.5  # the most that a picture scores: as much as one list that is sure
+    image_midpoint: float = 4.0  # deviations above an ordinary likeness, where it is as likely as not
+    image_scale: float = 0.7
+
     reranker: str = ""  # its fingerprint, which the Retriever puts here: whoever reranks is part of the key
     rerank_depth: int = 50  # best chunks that are reranked, compared for copies, and chosen from by MMR
     rerank_weight: float = 1.0  # of the reranker's opinion; the ranking's own is the rest
@@ -54,6 +61,14 @@ class RetrievalSettings:
         _check(self.lexical_scale > 0, "lexical_scale", self.lexical_scale, "positive")
         _check(self.rrf_constant >= 0, "rrf_constant", self.rrf_constant, "at least 0")
         _check(self.max_query_chars >= 1, "max_query_chars", self.max_query_chars, "at least 1")
+        _check(
+            not self.image_embedder or self.ranking == "pool",
+            "ranking",
+            self.ranking,
+            "pool where pictures are searched: the others' scores are no probabilities",
+        )
+        _check(0 <= self.image_weight <= 1, "image_weight", self.image_weight, "between 0 and 1")
+        _check(self.image_scale > 0, "image_scale", self.image_scale, "positive")
         _check(self.rerank_depth >= 1, "rerank_depth", self.rerank_depth, "at least 1")
         _check(0 <= self.rerank_weight <= 1, "rerank_weight", self.rerank_weight, "between 0 and 1")
         overlap, min_hits = self.duplicate_overlap, self.section_min_hits

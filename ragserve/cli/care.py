@@ -128,10 +128,16 @@ def _stats_rows(found: IndexStats) -> list[tuple[str, str]]:
         ("documents", f"{found.documents:,} ({counts(found.documents_by_format)})"),
         ("chunks", f"{found.chunks:,} ({counts(found.chunks_by_kind)})"),
         ("embedder", f"{found.embedder or 'none yet'}, {found.dimension or 0} dimensions"),
+        *_image_rows(found),
         ("search", _search_row(found)),
         ("on disk", f"{(found.catalog_bytes + found.checkpoint_bytes) / 1e6:,.1f} MB"),
         ("generation", str(found.generation)),
     ]
+
+
+def _image_rows(found: IndexStats) -> list[tuple[str, str]]:
+    """Nothing for an index that never saw an image embedder."""
+    return [("pictures", f"{found.images:,}, {found.image_embedder}")] if found.image_embedder else []
 
 
 def _search_row(found: IndexStats) -> str:

@@ -53,6 +53,7 @@ def ingest(
         ),
     ] = None,
     embedder: flags.EmbedderFlag = None,
+    image_embedder: flags.ImageEmbedderFlag = None,
     device: flags.DeviceFlag = None,
     dtype: flags.DtypeFlag = None,
     as_json: flags.JsonFlag = False,
@@ -69,6 +70,7 @@ def ingest(
     settings = settings_from(
         **{"index": index, "prune": prune, "jobs": jobs, "parsing.password_file": password_file},
         embedder=embedder,
+        image_embedder=image_embedder,
         device=device,
         dtype=dtype,
     )

@@ -26,6 +26,14 @@ DebugFlag = Annotated[bool, typer.Option("--debug", help="Show the traceback whe
 EmbedderFlag = Annotated[
     str | None, typer.Option("--embedder", metavar="MODEL", help="Embedding model: a folder or a hub name.")
 ]
+ImageEmbedderFlag = Annotated[
+    str | None,
+    typer.Option(
+        "--image-embedder",
+        metavar="MODEL",
+        help="CLIP model that finds pictures by what they show: a folder or a hub name. [default: none]",
+    ),
+]
 GeneratorFlag = Annotated[
     str | None,
     typer.Option(
@@ -132,6 +140,7 @@ SETTING_FLAGS: Mapping[str, Any] = MappingProxyType(
         "generator": GeneratorFlag,
         "adapter": AdapterFlag,
         "embedder": EmbedderFlag,
+        "image_embedder": ImageEmbedderFlag,
         "device": DeviceFlag,
         "dtype": DtypeFlag,
         "quantization": QuantizationFlag,
@@ -156,8 +165,19 @@ RANKING = (
     "ranking.neighbours",
     "ranking.section_min_hits",
 )
-SEARCHING = ("index", "k", "embedder", "device", "dtype", *RANKING)
-ANSWERING = ("index", "k", "generator", "adapter", "embedder", "device", "dtype", "quantization", *RANKING)
+SEARCHING = ("index", "k", "embedder", "image_embedder", "device", "dtype", *RANKING)
+ANSWERING = (
+    "index",
+    "k",
+    "generator",
+    "adapter",
+    "embedder",
+    "image_embedder",
+    "device",
+    "dtype",
+    "quantization",
+    *RANKING,
+)
 
 
 def choosing(*keys: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

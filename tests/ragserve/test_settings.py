@@ -67,6 +67,7 @@ def test_every_setting_can_be_set_in_the_environment(tmp_path):
         "ranking.rerank": ("late-interaction", "late-interaction"),
         "ranking.rerank_weight": ("0.25", 0.25),
         "ranking.mmr_lambda": ("0.25", 0.25),
+        "ranking.image_weight": ("0.25", 0.25),
         "parsing.max_memory_bytes": ("300000000", 300_000_000),
     }
     for key, declared in declared_settings().items():
