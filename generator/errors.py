@@ -173,6 +173,12 @@ class StepFailed(GeneratorError):
     code = "step-failed"
 
 
+class CompilerUnavailable(GeneratorError):
+    """PyTorch's compiler does not work on this machine."""
+
+    code = "compiler-unavailable"
+
+
 class UnsupportedOperation(GeneratorError):
     """Something this generator cannot do by its nature."""
 

@@ -15,14 +15,23 @@ class KVPool:
     """Keys and values of every layer, (slots, kv heads, head dim) each, allocated once.
 
     Token by token, so that neighbouring slots of any number are one view and a token is written in one piece.
+    Behind a group's slots there may be scratch ones: what a row of padding writes goes there.
     """
 
     def __init__(
-        self, config: ModelConfig, groups: Sequence[KVGroup], *, device: torch.device, dtype: torch.dtype
+        self,
+        config: ModelConfig,
+        groups: Sequence[KVGroup],
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        num_scratch_slots: int = 0,
     ) -> None:
         self.groups = tuple(groups)
         self.group_of = {layer: index for index, group in enumerate(groups) for layer in group.layers}
-        sizes = [groups[self.group_of[layer]].num_slots for layer in range(config.num_layers)]
+        sizes = [
+            groups[self.group_of[layer]].num_slots + num_scratch_slots for layer in range(config.num_layers)
+        ]
         tail = (config.num_kv_heads, config.head_dim)
         try:
             # Zeros cost nothing until they are written to, and NaN left over by another program never shows.

@@ -7,9 +7,9 @@ side by side. The linear layers see them all at once; attention takes them apart
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -18,6 +18,9 @@ from generator.cache.pool import KVPool
 from generator.errors import InvalidEngineConfig
 from generator.model.attention import AttentionContext, sdpa
 from generator.model.masks import visibility
+
+if TYPE_CHECKING:
+    from generator.model.attention_rows import QueryRows
 
 
 class Span(NamedTuple):
@@ -56,6 +59,21 @@ class AttentionBackend(ABC):
     @abstractmethod
     def context(self, batch: RaggedBatch, pool: KVPool) -> AttentionContext:
         """What the model's layers call during the forward pass of `batch`."""
+
+
+class PagedBackend(AttentionBackend):
+    """A way to attend through block tables: a step is a function of tensors, which a graph can record."""
+
+    block_size: int  # slots
+
+    @abstractmethod
+    def rows_context(
+        self, parts: Sequence[QueryRows], slots: tuple[torch.Tensor, ...], pool: KVPool
+    ) -> AttentionContext:
+        """`context` for a batch that is rows already; `parts` have different widths, `slots` are by group.
+
+        Makes no use of the host's memory: whatever the tensors hold when it runs again counts then.
+        """
 
 
 class RaggedContext(AttentionContext):
@@ -125,8 +143,12 @@ class SdpaBackend(AttentionBackend):
         return RaggedContext(batch, pool)
 
 
-def backend_named(name: str, device: torch.device) -> AttentionBackend:
-    """The backend called "sdpa", "cpu" or "fixed"; "auto" is the fastest that there is for a device."""
+def backend_named(name: str, device: torch.device, *, block_size: int | None = None) -> AttentionBackend:
+    """The backend called "sdpa", "cpu", "fixed" or "flex"; "auto" is the one meant for a device.
+
+    `block_size` is that of paged memory, None where memory is not paged; "flex" needs it. Raises
+    InvalidEngineConfig and CompilerUnavailable.
+    """
     from generator.model.attention_cpu import CpuBackend
     from generator.model.attention_fixed import FixedBackend
 
@@ -134,10 +156,31 @@ def backend_named(name: str, device: torch.device) -> AttentionBackend:
         "sdpa": SdpaBackend,
         "cpu": CpuBackend,
         "fixed": FixedBackend,
+        "flex": lambda: _flex(device, block_size),
     }
     if name == "auto":
-        name = "cpu" if device.type == "cpu" else "sdpa"
+        on_gpu = "flex" if block_size is not None and _has_kernels(block_size) else "sdpa"
+        name = "cpu" if device.type == "cpu" else on_gpu
     if name not in backends:
         names = ", ".join(backends)
         raise InvalidEngineConfig(f"There is no attention called {name!r}.", hint=f"Use auto, {names}.")
     return backends[name]()
+
+
+def _flex(device: torch.device, block_size: int | None) -> AttentionBackend:
+    if block_size is None:
+        raise InvalidEngineConfig("The attention 'flex' reads block tables.", hint="Set layout to paged.")
+    compile_kernels = device.type != "cpu"  # there it is for tests
+    if compile_kernels and not _has_kernels(block_size):
+        raise InvalidEngineConfig(
+            f"block_size is {block_size}, but the attention 'flex' needs a power of two from 16.",
+            hint="Leave block_size out, or set attention to sdpa.",
+        )
+    from generator.model.attention_flex import FlexBackend
+
+    return FlexBackend(block_size, compile_kernels=compile_kernels)
+
+
+def _has_kernels(block_size: int) -> bool:
+    """Whether a tile of keys as kernels take it can end where a block does."""
+    return block_size >= 16 and block_size & (block_size - 1) == 0

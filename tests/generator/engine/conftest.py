@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from generator.engine.engine import ContinuousBatchingEngine
 from generator.engine.requests import GenerationRequest, RequestProgress
+from generator.model.attention_flex import FlexBackend, RowTables
 from generator.model.config import ModelConfig
 from generator.model.transformer import Transformer
 
@@ -80,3 +82,44 @@ def finish() -> Callable[..., dict[str, RequestProgress]]:
         return last
 
     return run
+
+
+@pytest.fixture
+def plain_flex(monkeypatch: pytest.MonkeyPatch) -> None:
+    """FlexAttention as plain operators: without this, PyTorch traces it for every new shape."""
+    flag = "torch.nn.attention.flex_attention._FLEX_ATTENTION_DISABLE_COMPILE_DEBUG"
+    monkeypatch.setattr(flag, True)
+
+
+class ListedBlocks(FlexBackend):
+    """What a compiled kernel does, in plain operators: read the listed blocks, in the order of the list."""
+
+    def __init__(self, block_size: int, *, query_tile: int = 8) -> None:
+        super().__init__(block_size, compile_kernels=False, query_tile=query_tile)
+
+    def attend(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        tables: RowTables,
+        window: int | None,
+    ) -> torch.Tensor:
+        slots = tables.blocks[:, 0, 0, :, None] * self.block_size + torch.arange(self.block_size)
+        slots = slots.flatten(1)  # (rows, keys)
+        place = torch.arange(slots.shape[1])
+        distance = tables.starts[:, None, None] + torch.arange(query.shape[2])[:, None] - place
+        seen = (place // self.block_size < tables.num_blocks[:, 0])[:, None] & (distance >= 0)
+        if window is not None:
+            seen &= distance < window
+        heads = query.shape[1] // key.shape[1]
+        keys, values = (
+            part[0][:, slots].transpose(0, 1).repeat_interleave(heads, dim=1) for part in (key, value)
+        )
+        attended = F.scaled_dot_product_attention(query, keys, values, attn_mask=seen[:, None])
+        return attended.nan_to_num(0.0)  # rows of padding
+
+
+@pytest.fixture(scope="session")
+def listed_blocks() -> type[ListedBlocks]:
+    return ListedBlocks
