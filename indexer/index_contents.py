@@ -11,6 +11,7 @@ import numpy as np
 from indexer import catalog_reader, statistics
 from indexer.catalog import Catalog
 from indexer.near_duplicates import near_duplicates
+from indexer.run_journal import RunRecord, last_runs
 from indexer.types import Chunk, FileStatus, IndexChanges, IndexStats, NearDuplicatesReport, VerifyReport
 
 if TYPE_CHECKING:
@@ -57,6 +58,11 @@ class IndexContents:
         """Every file that is not searchable as it is now, and why."""
         with self.catalog.read() as connection:
             return list(catalog_reader.file_statuses(connection, only_not_indexed=True))
+
+    def runs(self, limit: int = 10) -> list[RunRecord]:
+        """The last ingests and imports, and how each ended; the newest first."""
+        with self.catalog.read() as connection:
+            return last_runs(connection, limit)
 
     def near_duplicates(self) -> NearDuplicatesReport:
         """Groups of files with the same or nearly the same text."""

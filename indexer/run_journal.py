@@ -1,0 +1,70 @@
+"""The journal of an index: which ingests and imports there were, and how each of them ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from indexer.writer_lock import is_alive
+
+RunOutcome = Literal["running", "finished", "interrupted", "failed"]
+_COUNTS = ("indexed", "unchanged", "skipped", "failed", "removed", "chunks")
+_CLOCK_SLACK_SECONDS = 2.0  # the time since the boot is told in whole seconds
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """An ingest or an import."""
+
+    command: str  # "ingest" or "import"
+    roots: tuple[str, ...]  # what it was given
+    started_at: float  # Unix seconds
+    seconds: float | None  # None: it did not come to tell
+    outcome: RunOutcome  # interrupted: by Ctrl-C, or killed; failed: by an error, a full disk for one
+    counts: Mapping[str, int]  # of files by what became of them, and of chunks; empty if it was killed
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether it ended before it was done."""
+        return self.outcome in ("interrupted", "failed")
+
+
+def last_runs(connection: sqlite3.Connection, limit: int) -> list[RunRecord]:
+    """The last runs, the newest first."""
+    rows = connection.execute(
+        "SELECT started_at, finished_at, pid, roots, outcome, report FROM runs ORDER BY rowid DESC LIMIT ?",
+        (limit,),
+    )
+    return [_record(*row) for row in rows]
+
+
+def _record(
+    started_at: float, finished_at: float | None, pid: int, roots: str, outcome: RunOutcome, report: str
+) -> RunRecord:
+    if outcome == "running" and not _runs_since(pid, started_at):
+        outcome = "interrupted"  # which it could not say itself; the next run would note it
+    told = json.loads(report)
+    return RunRecord(
+        command=told.get("command", "ingest"),
+        roots=tuple(json.loads(roots)),
+        started_at=started_at,
+        seconds=None if finished_at is None else max(0.0, finished_at - started_at),
+        outcome=outcome,
+        counts={name: told[name] for name in _COUNTS if name in told},
+    )
+
+
+def _runs_since(pid: int, since: float) -> bool:
+    """Whether the process with this number runs and is not a later one: containers use few numbers."""
+    try:
+        ticks = int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
+        lines = Path("/proc/stat").read_text(encoding="utf-8").splitlines()
+        booted = next(int(line.split()[1]) for line in lines if line.startswith("btime "))
+    except (OSError, ValueError, IndexError, StopIteration):  # no such process, or not Linux
+        return is_alive(pid)
+    return booted + ticks / os.sysconf("SC_CLK_TCK") <= since + _CLOCK_SLACK_SECONDS

@@ -1,0 +1,102 @@
+"""The journal: what ran, how it ended, and that a run that was cut off is known as one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from store_fakes import HashingEmbedder
+
+from indexer import catalog_writer
+from indexer.index import Index
+from indexer.parsers import ParseOptions
+
+
+def raising(error: type[BaseException]):
+    def fail(*_: object) -> None:
+        raise error
+
+    return fail
+
+
+def begin_run(index: Index, *, pid: int, started_at: float | None = None) -> None:
+    """Note a run that has not come to its end."""
+    with index.catalog.write() as writer:
+        row, _ = writer.start_run(["/corpus"], command="ingest", settings={})
+        change = "UPDATE runs SET pid = ?, started_at = coalesce(?, started_at) WHERE rowid = ?"
+        writer.connection.execute(change, (pid, started_at, row))
+
+
+def test_the_last_runs_are_told_newest_first(index: Index, corpus: Path, embedder: HashingEmbedder):
+    index.ingest([corpus])
+    (corpus / "new.txt").write_text("New.\n")
+    (corpus / "broken.pdf").write_bytes(b"%PDF-1.4\n")
+    index.ingest([corpus])
+    second, first = index.runs()
+    assert (first.command, first.outcome, first.roots) == ("ingest", "finished", (str(corpus),))
+    assert (first.counts["indexed"], first.counts["chunks"]) == (3, 4)
+    assert (second.counts["indexed"], second.counts["unchanged"], second.counts["failed"]) == (1, 3, 1)
+    assert second.started_at >= first.started_at
+    assert second.seconds is not None
+    assert not second.is_cut_off
+    assert index.runs(1) == [second]
+
+
+def test_an_index_that_was_never_filled_has_no_runs(index: Index):
+    assert index.runs() == []
+
+
+def test_the_journal_says_how_each_run_ended(index: Index, corpus: Path, embedder: HashingEmbedder):
+    index.ingest([corpus])
+    last = index.stats().last_ingest
+    assert (last["outcome"], last["indexed"], last["roots"]) == ("finished", 3, [str(corpus)])
+    (corpus / "new.txt").write_text("New.\n")
+    for error, outcome in ((KeyboardInterrupt, "interrupted"), (ZeroDivisionError, "failed")):
+        embedder.before_embedding = raising(error)
+        with pytest.raises(error):
+            index.ingest([corpus])
+        assert index.stats().last_ingest["outcome"] == outcome
+        (run,) = index.runs(1)
+        assert (run.outcome, run.is_cut_off) == (outcome, True)
+
+
+def test_a_run_whose_process_is_gone_was_interrupted_though_it_could_not_say_so(index: Index):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    begin_run(index, pid=gone.pid)
+    (run,) = index.runs()
+    assert (run.outcome, run.seconds, run.counts) == ("interrupted", None, {})
+
+
+def test_a_run_whose_process_is_there_is_running(index: Index):
+    begin_run(index, pid=os.getpid())
+    (run,) = index.runs()
+    assert (run.outcome, run.is_cut_off) == ("running", False)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux says when a process was started")
+def test_a_process_that_was_started_later_is_not_taken_for_the_one_that_ran(index: Index):
+    """In a container the numbers are few: the next one started has the number of the one that was killed."""
+    begin_run(index, pid=os.getpid(), started_at=1_000_000_000.0)
+    (run,) = index.runs()
+    assert run.outcome == "interrupted"
+
+
+def test_the_journal_keeps_the_settings_of_a_run_and_never_a_password(
+    index: Index, corpus: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(catalog_writer, "HISTORY_RUNS", 3)
+    options = ParseOptions(password="open sesame", max_pages=7)
+    for _ in range(5):
+        index.ingest([corpus], prune=True, parse_options=options)
+    last = index.stats().last_ingest
+    assert (last["command"], last["indexed"], last["settings"]["prune"]) == ("ingest", 0, True)
+    assert last["settings"]["options"]["max_pages"] == 7
+    assert last["settings"]["options"]["password"] is True
+    with index.catalog.read() as connection:
+        journal = connection.execute("SELECT rowid, outcome, report FROM runs ORDER BY rowid").fetchall()
+    assert [(row, outcome) for row, outcome, _ in journal] == [(n, "finished") for n in (3, 4, 5)]
+    assert not any("sesame" in report for _, _, report in journal)
