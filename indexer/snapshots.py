@@ -67,18 +67,22 @@ def snapshots(folder: Path) -> list[SnapshotInfo]:
     """All snapshots, oldest first. One whose manifest cannot be read is listed as damaged."""
     with os_errors_translated(folder):
         names = [entry.name for entry in _entries(folder) if _NAME.fullmatch(entry.name)]
-    return sorted((_manifest(folder, name) for name in names), key=lambda info: (info.created_at, info.name))
+        found = [_manifest(folder, name) for name in names]
+        # One that was deleted since its name was read is not damaged, but gone.
+        there = [info for info in found if not info.damaged or _path(folder, info.name).is_dir()]
+    return sorted(there, key=lambda info: (info.created_at, info.name))
 
 
-def restore(catalog: Catalog, folder: Path, name: str, *, hooks: Sequence[CommitHook]) -> SnapshotInfo:
+def restore(catalog: Catalog, folder: Path, which: str, *, hooks: Sequence[CommitHook]) -> SnapshotInfo:
     """Make the catalog what it was, as a new generation. The caller holds the writer's lock.
 
-    `hooks` are what is kept in step with the chunks. Raises SnapshotDamaged before anything is changed if the
-    copy is not what was written.
+    `which` is a name; or the number of a generation, if no snapshot has that name: then it is the last one
+    that was made of it. `hooks` are what is kept in step with the chunks. Raises SnapshotDamaged before
+    anything is changed if the copy is not what was written.
     """
-    source = _path(folder, name)
     with os_errors_translated(folder):
-        info = _existing(folder, name)
+        info = _of_name_or_generation(folder, which)
+        name, source = info.name, _path(folder, info.name)
         if info.damaged or _sha256(source / CATALOG_NAME) != info.sha256:
             raise SnapshotDamaged(
                 f"The snapshot {name} is not what was written.",
@@ -148,6 +152,18 @@ def _path(folder: Path, name: str) -> Path:
             hint="Use up to 64 letters, digits, dots, dashes and underscores, a letter or digit first.",
         )
     return folder / SNAPSHOTS_NAME / name
+
+
+def _of_name_or_generation(folder: Path, which: str) -> SnapshotInfo:
+    if which.isascii() and which.isdecimal() and not _path(folder, which).is_dir():
+        of_it = [info for info in snapshots(folder) if info.generation == int(which) and not info.damaged]
+        if not of_it:
+            raise SnapshotNotFound(
+                f"There is no snapshot of generation {which}, and none of that name.",
+                hint="`ragserve snapshot list` says which there are.",
+            )
+        return of_it[-1]
+    return _existing(folder, which)
 
 
 def _existing(folder: Path, name: str) -> SnapshotInfo:

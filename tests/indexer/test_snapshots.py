@@ -136,6 +136,45 @@ def test_snapshots_are_listed_oldest_first_and_deleted_by_name(index: Index, cor
             reader.restore_snapshot("aardvark")
 
 
+def test_a_snapshot_is_restored_by_the_generation_that_it_was_made_of(index: Index, kept: list[Any]):
+    (info,) = index.snapshots()
+    assert index.restore_snapshot(str(info.generation)) == info
+    assert answers(index) == kept
+
+
+def test_of_several_snapshots_of_a_generation_the_last_is_restored_and_a_name_comes_first(
+    index: Index, corpus: Path
+):
+    index.ingest([corpus])
+    generation = str(index.generation)
+    index.create_snapshot("first")
+    index.create_snapshot("second")
+    assert index.restore_snapshot(generation).name == "second"
+    (corpus / "lamp.txt").write_text("The lamp is lit at dusk.\n")
+    index.ingest([corpus])
+    index.create_snapshot(generation)  # called like the number of another one
+    assert index.restore_snapshot(generation).name == generation
+    with pytest.raises(SnapshotNotFound, match="no snapshot of generation 4711"):
+        index.restore_snapshot("4711")
+
+
+def test_a_snapshot_that_is_deleted_while_they_are_listed_is_not_called_damaged(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+):
+    index.create_snapshot("one")
+    index.create_snapshot("two")
+    real = snapshots._manifest
+
+    def read(folder: Path, name: str) -> Any:
+        monkeypatch.setattr(snapshots, "_manifest", real)
+        index.delete_snapshot(name)
+        return real(folder, name)
+
+    monkeypatch.setattr(snapshots, "_manifest", read)
+    (left,) = index.snapshots()
+    assert not left.damaged
+
+
 def test_names_lead_to_no_other_folder_and_are_given_once(index: Index):
     for name in ("../outside", "", ".hidden", "a/b", "x" * 65, "new\nline"):
         with pytest.raises(InvalidSnapshotName):
