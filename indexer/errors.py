@@ -137,6 +137,18 @@ class InvalidExport(IndexerError):
     code = "invalid-export"
 
 
+class UnknownExportFormat(IndexerError):
+    """There is no such form of an export."""
+
+    code = "unknown-export-format"
+
+
+class ParquetMissing(IndexerError):
+    """Parquet files need a library that is not installed."""
+
+    code = "parquet-missing"
+
+
 class InvalidSnapshotName(IndexerError):
     """A snapshot cannot be called that."""
 

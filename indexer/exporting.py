@@ -1,4 +1,4 @@
-"""An index into a file that other programs can read. The form is described in `interchange`."""
+"""An index into a file that other programs can read. What its rows are is described in `interchange`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from indexer import catalog_reader
 from indexer.catalog import Catalog
-from indexer.errors import ExportExists
+from indexer.errors import ExportExists, UnknownExportFormat
+from indexer.export_rows import write_json_lines
 from indexer.interchange import FORMAT_VERSION
 from indexer.storage_errors import os_errors_translated
 from indexer.types import ExportReport
@@ -36,12 +37,25 @@ _CHUNKS = (
 )
 
 
-def export(catalog: Catalog, path: Path, *, vectors: bool = False, replace: bool = False) -> ExportReport:
+ExportFormat = Literal["jsonl", "parquet"]
+
+
+def export(
+    catalog: Catalog,
+    path: Path,
+    *,
+    format: str | None = None,
+    vectors: bool = False,
+    replace: bool = False,
+) -> ExportReport:
     """Write one state of the catalog to a file, which is there when it is complete and not before.
 
-    Ingests go on meanwhile. Memory holds one document at a time. Raises ExportExists unless `replace`.
+    Ingests go on meanwhile. Memory holds a document at a time, or in Parquet a bounded group of rows. Without
+    a `format` the name of the file decides: what ends in ".parquet" is Parquet, all else is JSON Lines.
+    Raises ExportExists unless `replace`, and ParquetMissing.
     """
     started = time.perf_counter()
+    chosen = _chosen(format, path)
     if not replace and os.path.lexists(path):
         raise ExportExists(f"{path} exists already.", hint="Name another file, or replace it with --force.")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -49,9 +63,13 @@ def export(catalog: Catalog, path: Path, *, vectors: bool = False, replace: bool
         try:
             with temporary.open("wb") as file, catalog.read() as connection:
                 header = _header(connection)
-                file.write(_line(header))
-                for row in _parts(connection, vectors=vectors):
-                    file.write(_line(row))
+                rows = _parts(connection, vectors=vectors)
+                if chosen == "parquet":
+                    from indexer.parquet_rows import write_parquet
+
+                    write_parquet(file, header, rows, dimension=header["dimension"] if vectors else None)
+                else:
+                    write_json_lines(file, header, rows)
                 size = file.tell()
                 file.flush()
                 os.fsync(file.fileno())
@@ -67,6 +85,16 @@ def export(catalog: Catalog, path: Path, *, vectors: bool = False, replace: bool
         bytes=size,
         seconds=time.perf_counter() - started,
     )
+
+
+def _chosen(format_: str | None, path: Path) -> ExportFormat:
+    if format_ is None:
+        return "parquet" if path.suffix.lower() == ".parquet" else "jsonl"
+    if format_ not in get_args(ExportFormat):
+        raise UnknownExportFormat(
+            f"{format_!r} is no form of an export.", hint=f"Use one of {', '.join(get_args(ExportFormat))}."
+        )
+    return "parquet" if format_ == "parquet" else "jsonl"
 
 
 def _header(connection: sqlite3.Connection) -> dict[str, Any]:
@@ -148,7 +176,3 @@ def _chunk(document: str, row: tuple[Any, ...], *, vectors: bool) -> dict[str, A
     if vectors:
         chunk["vector"] = np.frombuffer(vector, "<f4").tolist()  # as float64: exact
     return chunk
-
-
-def _line(row: dict[str, Any]) -> bytes:
-    return json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"

@@ -188,12 +188,17 @@ class Index(IndexContents):
     # --- taking it elsewhere
 
     def export(
-        self, path: str | os.PathLike[str], *, vectors: bool = False, replace: bool = False
+        self,
+        path: str | os.PathLike[str],
+        *,
+        format: str | None = None,
+        vectors: bool = False,
+        replace: bool = False,
     ) -> ExportReport:
-        """Write the present state to a file of JSON Lines; ingests go on meanwhile."""
+        """Write the present state to a file, Parquet or JSON Lines as its name says; ingests go on."""
         from indexer.exporting import export
 
-        return export(self.catalog, Path(path), vectors=vectors, replace=replace)
+        return export(self.catalog, Path(path), format=format, vectors=vectors, replace=replace)
 
     def import_export(
         self,

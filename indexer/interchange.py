@@ -1,15 +1,14 @@
-"""The form in which an index is handed to other programs, and to other indexes: JSON Lines.
+"""The form in which an index is handed to other programs, and to other indexes: rows, each of a type.
 
-One JSON object a line, in UTF-8, of the `type` that it says: first "ragserve-export", what follows and which
-embedder made the vectors; then each "document", followed by its "chunk"s in order; then each "file" that has
-no document, with the reason. docs/cli.md describes the fields.
+First comes "ragserve-export", what follows and which embedder made the vectors; then each "document",
+followed by its "chunk"s in order; then each "file" that has no document, with the reason. docs/cli.md
+describes the fields. How rows lie in a file, `export_rows` knows.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import json
 import math
 import os
 import re
@@ -22,20 +21,17 @@ import numpy as np
 
 from indexer.catalog_writer import Failure, SourceFile
 from indexer.chunking import ChunkDraft
-from indexer.errors import InvalidExport
-from indexer.storage_errors import os_errors_translated
+from indexer.export_rows import invalid as _invalid
+from indexer.export_rows import open_rows
 from indexer.types import Box, ChunkKind, FileState, ParsedDocument
 
 FORMAT_VERSION = 1
-# Longer than any line of an export: the text of a document is limited, and so are its lines.
-MAX_LINE_BYTES = 256 << 20
 _DOCUMENT_ID = re.compile(r"[0-9a-f]{32}")
 _UNIT_TOLERANCE = 1e-3
-_ASK_FOR_ANOTHER = "Nothing was imported. Export the index again, or correct the line."
 
 
 class Header(NamedTuple):
-    """The first line."""
+    """The first row."""
 
     embedder: str | None  # fingerprint; None if nothing was embedded
     dimension: int | None
@@ -72,8 +68,7 @@ class ExportReader:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._line = 0
-        self._field = ""
+        self._source = open_rows(path)
 
     def __iter__(self) -> Iterator[Header | ImportedDocument | ImportedFile]:
         """The header, then everything else, which has to be as much as the header says."""
@@ -104,19 +99,8 @@ class ExportReader:
                 self._fail(f"The file ends after {count} of {getattr(header, name)} {name}.")
 
     def _rows(self) -> Iterator[_Row]:
-        self._line = 0
-        with os_errors_translated(self._path), self._path.open("rb") as file:
-            while line := file.readline(MAX_LINE_BYTES + 1):
-                self._line += 1
-                if len(line) > MAX_LINE_BYTES:
-                    self._fail(f"The line is longer than {MAX_LINE_BYTES:,} bytes.")
-                try:
-                    values = json.loads(line, parse_constant=_no_number)
-                except (ValueError, RecursionError) as error:
-                    self._fail(f"The line is not JSON ({error}).")
-                if not isinstance(values, dict):
-                    self._fail("The line is not a JSON object.")
-                yield _Row(values, self._path, self._line)
+        for values in self._source:
+            yield _Row(values, self._path, self._source.place)
 
     def _header(self, row: _Row) -> Header:
         if row.text("type") != "ragserve-export":
@@ -167,23 +151,20 @@ class ExportReader:
         return document, following
 
     def _fail(self, message: str) -> NoReturn:
-        raise InvalidExport(f"{self._path}, line {self._line}: {message}", hint=_ASK_FOR_ANOTHER)
+        raise _invalid(self._path, self._source.place, message)
 
 
 class _Row:
-    """A line's object: every access checks the type, and names line and field where it is another."""
+    """A row: every access checks the type, and names the place and the field where it is another."""
 
-    def __init__(self, values: dict[str, Any], path: Path, line: int, prefix: str = "") -> None:
+    def __init__(self, values: dict[str, Any], path: Path, place: str, prefix: str = "") -> None:
         self._values = values
         self._path = path
-        self._line = line
+        self._place = place
         self._prefix = prefix
 
     def fail(self, field: str, message: str) -> NoReturn:
-        raise InvalidExport(
-            f"{self._path}, line {self._line}: the field {self._prefix}{field} {message}.",
-            hint=_ASK_FOR_ANOTHER,
-        )
+        raise _invalid(self._path, self._place, f"the field {self._prefix}{field} {message}.")
 
     def text(self, field: str, *, optional: bool = False) -> Any:
         value = self._get(field, optional)
@@ -227,7 +208,7 @@ class _Row:
         if not all(isinstance(item, dict) for item in items):
             self.fail(field, "is not a list of objects")
         return [
-            _Row(item, self._path, self._line, f"{self._prefix}{field}[{number}].")
+            _Row(item, self._path, self._place, f"{self._prefix}{field}[{number}].")
             for number, item in enumerate(items)
         ]
 
@@ -313,7 +294,3 @@ def _is_number(value: Any) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return abs(value) < 1e18 and math.isfinite(value)
-
-
-def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number of JSON")
