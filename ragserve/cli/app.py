@@ -53,3 +53,4 @@ for _name, _command in {
 }.items():
     app.command(_name)(ending_with_its_reader(_command))
 app.add_typer(snapshot.app, name="snapshot")
+app.command("rollback")(ending_with_its_reader(snapshot.restore))  # what it is called elsewhere

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,9 +17,11 @@ from ragserve.cli.render import display_path
 from ragserve.cli.session import open_index, settings_from
 
 if TYPE_CHECKING:
+    from indexer.run_journal import RunRecord
     from indexer.types import FileStatus, IndexStats, NearDuplicatesReport
 
 
+_SHOWN_RUNS = 5
 ReembedFlag = Annotated[
     int,
     typer.Option(
@@ -33,13 +36,14 @@ ReembedFlag = Annotated[
 def stats(
     index: flags.IndexFlag = None, as_json: flags.JsonFlag = False, debug: flags.DebugFlag = False
 ) -> None:
-    """Print how much is indexed, and with what."""
+    """Print how much is indexed, with what, and how the last runs ended."""
     with open_index(settings_from(index=index)) as opened:
         found = opened.stats()
+        runs = opened.runs(_SHOWN_RUNS)
     if as_json:
-        output.print_json(plain(found))
+        output.print_json({**plain(found), "runs": plain(runs)})
     else:
-        for name, value in _stats_rows(found):
+        for name, value in [*_stats_rows(found), *_run_rows(runs)]:
             output.print_text(output.fill(value, first=f"{name:<11} ", width=output.width(sys.stdout)))
 
 
@@ -80,17 +84,19 @@ def doctor(
 ) -> None:
     """List the files that are not searchable, and why; and files that are alike.
 
-    The exit code is 1 when a file failed; files that are deliberately left out do not count, nor do those
-    that have the same or nearly the same text.
+    The exit code is 1 when a file failed, or the last run was cut off; files that are deliberately left out
+    do not count, nor do those that have the same or nearly the same text.
     """
     with open_index(settings_from(index=index)) as opened:
         statuses = opened.doctor()
+        cut_off = [run for run in opened.runs(1) if run.is_cut_off]
         alike = opened.near_duplicates()
     failed = [status for status in statuses if status.status == "failed"]
     skipped = [status for status in statuses if status.status == "skipped"]
     if as_json:
         output.print_json(
             {
+                "cut_off": plain(cut_off[0]) if cut_off else None,
                 "failed": plain(failed),
                 "skipped": plain(skipped),
                 "near_duplicates": plain(alike.groups),
@@ -98,12 +104,14 @@ def doctor(
             }
         )
     else:
+        for run in cut_off:
+            _print_cut_off(run)
         _print_statuses("Failed", failed)
         _print_statuses("Skipped", skipped)
-        if not statuses:
+        if not statuses and not cut_off:
             output.print_text("Every file that was found is searchable.")
         _print_near_duplicates(alike)
-    if failed:
+    if failed or cut_off:
         stop(SOME_WORK_FAILED)
 
 
@@ -138,6 +146,32 @@ def _stats_rows(found: IndexStats) -> list[tuple[str, str]]:
 def _image_rows(found: IndexStats) -> list[tuple[str, str]]:
     """Nothing for an index that never saw an image embedder."""
     return [("pictures", f"{found.images:,}, {found.image_embedder}")] if found.image_embedder else []
+
+
+def _run_rows(runs: list[RunRecord]) -> list[tuple[str, str]]:
+    labels = ["last runs", *[""] * len(runs)]
+    return [(label, _run_row(run)) for label, run in zip(labels, runs, strict=False)]
+
+
+def _run_row(run: RunRecord) -> str:
+    """When, what, how it ended, what came of it."""
+    took = "" if run.seconds is None else f" after {run.seconds:,.1f} s"
+    counts = ", ".join(f"{count:,} {name}" for name, count in run.counts.items() if count)
+    return f"{_minute(run.started_at)} {run.command} {run.outcome}{took}{': ' if counts else ''}{counts}"
+
+
+def _minute(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(at))
+
+
+def _print_cut_off(run: RunRecord) -> None:
+    columns = output.width(sys.stdout)
+    paths = " ".join(map(display_path, run.roots))
+    how = "was interrupted" if run.outcome == "interrupted" else "ended with an error"
+    sentence = f"The last {run.command}, of {_minute(run.started_at)}, {how}: {paths}"
+    output.print_text(output.fill(sentence, first="! ", width=columns))
+    again = f"Run `ragserve {run.command}` again to go on; what it has committed is kept."
+    output.print_text(output.fill(again, first="  -> ", width=columns))
 
 
 def _search_row(found: IndexStats) -> str:

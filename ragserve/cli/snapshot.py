@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Keep the index as it is now, and go back to it.", no_args_is_help=True)
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of the snapshot.")]
+WhichArgument = Annotated[
+    str, typer.Argument(metavar="NAME", help="Name of the snapshot, or the generation it was made of.")
+]
 
 
 def create(
@@ -48,7 +51,7 @@ def list_(
 
 
 def restore(
-    name: NameArgument,
+    name: WhichArgument,
     index: flags.IndexFlag = None,
     as_json: flags.JsonFlag = False,
     debug: flags.DebugFlag = False,
@@ -59,7 +62,7 @@ def restore(
     """
     with open_index(settings_from(index=index), read_only=False) as opened:
         info = opened.restore_snapshot(name)
-    _print(info, f"The index is {name} again", as_json=as_json)
+    _print(info, f"The index is {info.name} again", as_json=as_json)
 
 
 def delete(
@@ -85,7 +88,8 @@ def _summary(info: SnapshotInfo) -> str:
     if info.damaged:
         return "damaged"
     made = time.strftime("%Y-%m-%d %H:%M", time.localtime(info.created_at))
-    return f"{made}, {info.documents:,} documents, {info.chunks:,} chunks, {info.bytes / 1e6:,.1f} MB"
+    counts = f"{info.documents:,} documents, {info.chunks:,} chunks, {info.bytes / 1e6:,.1f} MB"
+    return f"{made}, generation {info.generation}, {counts}"
 
 
 for _name, _command in {"create": create, "list": list_, "restore": restore, "delete": delete}.items():

@@ -14,19 +14,26 @@ from ragserve.cli.session import open_index, open_pipeline, settings_from
 
 
 def export(
-    file: Annotated[Path, typer.Argument(metavar="FILE.jsonl", help="File to write.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="File to write.")],
     index: flags.IndexFlag = None,
+    format_: Annotated[
+        str | None,
+        typer.Option(
+            "--format", metavar="NAME", help="jsonl or parquet. [default: parquet if FILE ends in .parquet]"
+        ),
+    ] = None,
     vectors: Annotated[bool, typer.Option("--vectors", help="Also write the vectors of the chunks.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
     as_json: flags.JsonFlag = False,
     debug: flags.DebugFlag = False,
 ) -> None:
-    """Write the index to a file of JSON Lines: documents, chunks, files.
+    """Write the index to a file of JSON Lines or Parquet: documents, chunks, files.
 
-    Loads no model. Ingests may go on; what is written is one state of the index.
+    Loads no model. Ingests may go on; what is written is one state of the index. Parquet needs an extra:
+    pip install 'ragserve[parquet]'.
     """
     with open_index(settings_from(index=index)) as opened:
-        report = opened.export(file, vectors=vectors, replace=force)
+        report = opened.export(file, format=format_, vectors=vectors, replace=force)
     if as_json:
         output.print_json({"path": str(file), **plain(report)})
     else:
@@ -35,7 +42,7 @@ def export(
 
 
 def import_(
-    file: Annotated[Path, typer.Argument(metavar="FILE.jsonl", help="What `ragserve export` wrote.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `ragserve export` wrote.")],
     index: flags.IndexFlag = None,
     embedder: flags.EmbedderFlag = None,
     device: flags.DeviceFlag = None,
@@ -43,7 +50,7 @@ def import_(
     as_json: flags.JsonFlag = False,
     debug: flags.DebugFlag = False,
 ) -> None:
-    """Bring an export into the index: all of it, or nothing if a line is wrong.
+    """Bring an export into the index: all of it, or nothing if a row is wrong.
 
     Ids and offsets are kept; so are vectors, if they were exported and the same embedder made them. Other
     chunks are embedded. Files of the same path are replaced, what else is in the index stays.

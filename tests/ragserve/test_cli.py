@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import socket
 import sys
@@ -264,6 +265,39 @@ def test_an_empty_index_answers_that_it_knows_nothing(ragserve, home):
 # --- looking after the index
 
 
+def test_stats_tell_how_the_last_runs_ended(filled, corpus):
+    (corpus / "empty.txt").touch()
+    filled("ingest", "corpus")
+    runs = filled("stats", "--json").document["runs"]
+    assert [(run["command"], run["outcome"], run["counts"]["indexed"]) for run in runs] == [
+        ("ingest", "finished", 0),
+        ("ingest", "finished", 3),
+    ]
+    last, first = filled("stats").out.partition("last runs ")[2].splitlines()
+    assert re.search(r"ingest finished after \S+ s: 3 unchanged, 1 failed$", last)
+    assert re.search(r"^ {12}[\d-]+ [\d:]+ ingest finished after \S+ s: 3 indexed, \d+ chunks$", first)
+
+
+def test_doctor_tells_of_a_run_that_was_cut_off_and_how_to_go_on(filled, corpus, embedder, monkeypatch):
+    (corpus / "new.txt").write_text("A new file.\n")
+
+    def stop(texts):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(embedder, "embed_documents", stop)
+        assert filled("ingest", "corpus").code == 130
+    found = filled("doctor")
+    assert found.code == 1
+    assert re.match(r"! The last ingest, of [\d-]+ [\d:]+, was interrupted: corpus\n", found.out)
+    assert "-> Run `ragserve ingest` again to go on; what it has committed is kept." in found.out
+    assert "Every file" not in found.out
+    assert filled("doctor", "--json").document["cut_off"]["outcome"] == "interrupted"
+    filled("ingest", "corpus")
+    assert filled("doctor").code == 0
+    assert filled("doctor", "--json").document["cut_off"] is None
+
+
 def test_stats_verify_and_doctor_tell_what_is_there(filled, corpus):
     stats = filled("stats", "--json").document
     assert stats["documents"] == 3
@@ -407,6 +441,17 @@ def test_export_keeps_a_file_that_is_there_and_import_says_which_line_is_wrong(f
     assert filled("export", "all.jsonl", "--force").code == 0
 
 
+def test_parquet_is_chosen_by_the_name_of_the_file_or_by_a_flag(filled, home):
+    assert filled("export", "all.parquet", "--vectors", "--json").document["chunks"] > 0
+    assert filled("export", "table", "--format", "parquet").code == 0
+    assert [(home / name).read_bytes()[:4] for name in ("all.parquet", "table")] == [b"PAR1"] * 2
+    assert filled("import", "all.parquet", "--index", "other", "--json").document["embedded"] == 0
+    question = ("search", "apple trees", "--json")
+    assert filled(*question, "--index", "other").document["hits"] == filled(*question).document["hits"]
+    found = filled("export", "all.xml", "--format", "xml", "--json")
+    assert (found.code, found.document["error"]["code"]) == (2, "unknown-export-format")
+
+
 def test_doctor_lists_files_with_the_same_text_and_finds_no_fault_with_them(filled, corpus):
     shutil.copy(corpus / "garden.txt", corpus / "garden copy.txt")
     filled("ingest", "corpus")
@@ -439,6 +484,18 @@ def test_an_index_goes_back_to_a_snapshot(filled, corpus):
     assert (found.code, found.document["error"]["code"]) == (2, "snapshot-not-found")
 
 
+def test_an_index_goes_back_to_a_generation_of_which_there_is_a_snapshot(filled, corpus):
+    generation = str(filled("stats", "--json").document["generation"])
+    filled("snapshot", "create", "good")
+    (corpus / "garden.txt").unlink()
+    filled("ingest", "corpus", "--prune")
+    assert f"generation {generation}," in filled("snapshot", "list").out
+    assert filled("rollback", generation).out.startswith("The index is good again: ")
+    assert filled("stats", "--json").document["documents"] == 3
+    found = filled("rollback", "4711", "--json")
+    assert (found.code, found.document["error"]["code"]) == (2, "snapshot-not-found")
+
+
 # --- form
 
 
@@ -468,7 +525,7 @@ def test_every_command_explains_itself_in_80_columns(ragserve):
     names = [line.split()[0] for line in overview.out.partition("Commands:\n")[2].splitlines()]
     assert names == [
         *("ingest", "query", "search", "serve", "stats", "verify", "doctor", "export", "import"),
-        *("config", "train", "eval", "snapshot"),
+        *("config", "train", "eval", "rollback", "snapshot"),
     ]
     parts = ("create", "list", "restore", "delete")
     for name in [[name] for name in names[:-1]] + [["snapshot", part] for part in parts]:
