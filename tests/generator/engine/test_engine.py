@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -342,12 +341,10 @@ def test_the_thread_sleeps_and_wakes(build_engine: Build) -> None:
     engine._thread._idle_s = 0.02
     for _ in range(2):
         assert len(list(engine.iterate(request(1)))) == 6
-        deadline = time.monotonic() + 10
-        while engine._thread._alive and time.monotonic() < deadline:
+        deadline = time.monotonic() + 120
+        while engine._thread._alive:
+            assert time.monotonic() < deadline, "the thread does not go to sleep"
             time.sleep(0.01)
-        assert not any(
-            thread.name == "ragserve-engine" and engine._thread._alive for thread in threading.enumerate()
-        )
 
 
 def test_sampling_is_called_once_a_step(build_engine: Build, monkeypatch: pytest.MonkeyPatch) -> None:

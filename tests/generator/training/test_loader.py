@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -23,10 +24,9 @@ def test_never_more_than_depth_items_are_ready_ahead() -> None:
     with PrefetchDataLoader(lambda step: made.append(step), first=0, last=100, depth=3) as loader:
         iterator = iter(loader)
         next(iterator)
-        deadline = time.monotonic() + 5
-        while len(made) < 5 and time.monotonic() < deadline:
+        while len(made) < 5:
             time.sleep(0.001)
-        time.sleep(0.02)
+        time.sleep(0.02)  # for the one too many
         assert len(made) == 5  # one taken, three ready, one in the thread's hand
 
 
@@ -69,19 +69,22 @@ def test_an_error_of_the_consumer_stops_the_thread_too() -> None:
     assert not prefetch_threads()
 
 
-def test_the_share_of_time_spent_waiting_is_reported() -> None:
-    def slow(step: int) -> int:
-        time.sleep(0.02)
-        return step
+def test_the_share_of_time_spent_waiting_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that stands still but for three seconds of waiting and one of work an item."""
+    now = 0.0
 
-    with PrefetchDataLoader(slow, first=0, last=5) as loader:
-        list(loader)
-        waiting = loader.waiting_share
+    def pass_time(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    monkeypatch.setattr("generator.training.loader.time", SimpleNamespace(perf_counter=lambda: now))
     with PrefetchDataLoader(lambda step: step, first=0, last=5) as loader:
+        take = loader._ready.get
+        monkeypatch.setattr(loader._ready, "get", lambda **options: (pass_time(3), take(**options))[1])
         for _ in loader:
-            time.sleep(0.02)
-        busy = loader.waiting_share
-    assert busy < 0.5 < waiting <= 1
+            pass_time(1)
+        assert loader.waited_seconds == 15
+        assert loader.waiting_share == 0.75
 
 
 def test_a_depth_of_nothing_is_refused() -> None:
