@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from retriever.cache import CalibrationKey, RetrievalCache, Space
+from retriever.cache import RetrievalCache
 from retriever.cache_calibration import Decision
+from retriever.cache_keys import CalibrationKey, Space
 from retriever.cache_lists import Nearby
 from retriever.corpus import CorpusView
 from retriever.fusion import needed_similarity, rank

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -26,68 +26,34 @@ from typing import NamedTuple
 
 import numpy as np
 
-from indexer.types import Filters
 from retriever.cache_age import Ages
-from retriever.cache_calibration import NO_AUDIT, Audit, Calibrator, Decision
+from retriever.cache_calibration import NO_AUDIT, Audit, Calibrator, Calibrators, Decision
 from retriever.cache_eviction import EvictionLedger
 from retriever.cache_guard import may_share
+from retriever.cache_keys import (
+    CacheKey,
+    CalibrationKey,
+    ExactKey,
+    ListKey,
+    Space,
+    VectorKey,
+    bytes_of_hits,
+    bytes_of_vector,
+)
 from retriever.cache_lists import NUM_TOP_SCORES, ListEntry, ListTable, Nearby
-from retriever.cache_state import Account, CacheState, KeptList, KeptVector
+from retriever.cache_state import Account, CacheState, KeptList, KeptVector, by_state, oldest_first
 from retriever.corpus import CorpusView, Version
 from retriever.errors import InvalidQueryVector, InvalidRetrievalSettings
 from retriever.lists import DenseList
-from retriever.settings import RetrievalSettings
 from retriever.types import Hit, Tier
 
 _MAX_LISTS = 8  # that are read for one query; beyond, proofs hardly get better
-_MAX_CALIBRATORS = 16  # kinds of requests that learn side by side; the one unused for longest goes
 _UNIT_TOLERANCE = 1e-3
-
-
-class Space(NamedTuple):
-    """Queries that may share lists: vectors of one embedder, over the chunks that pass the same filters."""
-
-    embedder: str  # fingerprint
-    filters: Filters | None
-
-
-class ExactKey(NamedTuple):
-    """All that a result depends on, but for the corpus."""
-
-    space: Space
-    text: str
-    k: int
-    settings: RetrievalSettings
-
-
-class VectorKey(NamedTuple):
-    """A query whose vector is kept, whatever it was asked of."""
-
-    embedder: str
-    text: str
 
 
 class _ExactEntry(NamedTuple):
     version: Version
     hits: tuple[Hit, ...]
-
-
-class ListKey(NamedTuple):
-    """A query whose list is kept."""
-
-    space: Space
-    text: str
-
-
-class CalibrationKey(NamedTuple):
-    """Requests whose approximate answers are judged by the same experience."""
-
-    embedder: str
-    k: int
-    settings: RetrievalSettings
-
-
-CacheKey = ExactKey | ListKey | VectorKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +110,9 @@ class RetrievalCache:
         self._exact: dict[ExactKey, _ExactEntry] = {}
         self._vectors: dict[VectorKey, np.ndarray] = {}
         self._tables: dict[Space, ListTable] = {}
-        self._calibrators: OrderedDict[CalibrationKey, Calibrator] = OrderedDict()
+        self._calibrators: Calibrators[CalibrationKey] = Calibrators(
+            lambda: Calibrator(max_false_hit_rate=self.max_false_hit_rate, audit_share=self.audit_share)
+        )
         self._served: Counter[Tier] = Counter()
         self._evictions = 0
         self._has_changed = False
@@ -164,7 +132,7 @@ class RetrievalCache:
     def keep_hits(self, key: ExactKey, version: Version, hits: tuple[Hit, ...], *, seconds: float) -> None:
         """Keeps proven hits; `seconds` is what finding them took, which another hit saves."""
         with self._lock:
-            if self._admit(key, size=_bytes_of_hits(key, hits), seconds=seconds):
+            if self._admit(key, size=bytes_of_hits(key, hits), seconds=seconds):
                 self._exact[key] = _ExactEntry(version, hits)
 
     # --- vectors
@@ -182,7 +150,7 @@ class RetrievalCache:
         """Keeps a query's vector; `seconds` is what embedding it took. Raises InvalidQueryVector."""
         check_vector(vector)
         with self._lock:
-            if self._admit(key, size=_bytes_of_vector(key, vector), seconds=seconds):
+            if self._admit(key, size=bytes_of_vector(key, vector), seconds=seconds):
                 self._vectors[key] = vector
 
     # --- lists
@@ -227,7 +195,7 @@ class RetrievalCache:
     def decide(self, key: CalibrationKey, space: Space, nearby: Nearby, *, alignment: float) -> Decision:
         """Whether an answer from past queries is safe enough to be served, and if it is to be audited."""
         with self._lock:
-            decision = self._calibrator(key).decide(nearby.text, alignment)
+            decision = self._calibrators.of(key).decide(nearby.text, alignment)
             if decision.serve:
                 self._used(space, nearby)
             return decision
@@ -236,12 +204,12 @@ class RetrievalCache:
         """Takes in how much of the true search's hits an answer had, whether it was served or not."""
         with self._lock:
             right = recall >= self.min_recall
-            self._calibrator(key).learn(nearby.text, decision, right=right)
+            self._calibrators.of(key).learn(nearby.text, decision, right=right)
 
     def audit(self, key: CalibrationKey) -> Audit:
         """What audits of served approximate answers have found for such requests."""
         with self._lock:
-            return self._calibrator(key).audit()
+            return self._calibrators.of(key).audit()
 
     def keep_list(
         self, view: CorpusView, key: ListKey, query: np.ndarray, dense: DenseList, *, seconds: float
@@ -273,7 +241,6 @@ class RetrievalCache:
     def stats(self) -> CacheStats:
         """Counts and sizes."""
         with self._lock:
-            audits = [calibrator.audit() for calibrator in self._calibrators.values()]
             return CacheStats(
                 num_results=len(self._exact),
                 num_lists=sum(len(table) for table in self._tables.values()),
@@ -282,7 +249,7 @@ class RetrievalCache:
                 max_bytes=self._ledger.max_bytes,
                 evictions=self._evictions,
                 served=MappingProxyType(dict(self._served)),
-                audit=Audit(*(sum(column) for column in zip(NO_AUDIT, *audits, strict=True))),
+                audit=self._calibrators.audit(),
             )
 
     def clear(self) -> None:
@@ -319,8 +286,8 @@ class RetrievalCache:
                 for entry in table:
                     account = self._account(ListKey(space, entry.text))
                     lists.append(KeptList(space.embedder, space.filters, generation, token, entry, account))
-        vectors.sort(key=_oldest_first)
-        lists.sort(key=_oldest_first)
+        vectors.sort(key=oldest_first)
+        lists.sort(key=oldest_first)
         return CacheState(tuple(vectors), tuple(lists), saved_at)
 
     def restore(self, state: CacheState, view: CorpusView, *, embedder: str, elapsed_s: float) -> None:
@@ -332,10 +299,10 @@ class RetrievalCache:
             for kept in state.vectors:
                 if kept.embedder == embedder:
                     key = VectorKey(embedder, kept.text)
-                    size = _bytes_of_vector(key, kept.vector)
+                    size = bytes_of_vector(key, kept.vector)
                     if self._admit(key, size=size, seconds=kept.account.cost, uses=kept.account.uses):
                         self._vectors[key] = kept.vector
-            for (filters, generation, token), lists in _by_state(state.lists, embedder).items():
+            for (filters, generation, token), lists in by_state(state.lists, embedder).items():
                 version = type(view.version)(generation, token)
                 if generation > view.version.generation or view.added_since(version) is None:
                     continue
@@ -391,16 +358,6 @@ class RetrievalCache:
 
     def _max_lists(self, max_chunks: int) -> int:
         return min(max(max_chunks // self.candidates, 1), _MAX_LISTS)
-
-    def _calibrator(self, key: CalibrationKey) -> Calibrator:
-        if key not in self._calibrators:
-            self._calibrators[key] = Calibrator(
-                max_false_hit_rate=self.max_false_hit_rate, audit_share=self.audit_share
-            )
-            if len(self._calibrators) > _MAX_CALIBRATORS:
-                self._calibrators.popitem(last=False)
-        self._calibrators.move_to_end(key)
-        return self._calibrators[key]
 
     def _account(self, key: CacheKey) -> Account:
         return Account(*self._ledger.cost_and_uses(key), self._ages.age_s(key))
@@ -458,28 +415,3 @@ def check_vector(vector: np.ndarray, *, dimension: int | None = None) -> None:
 def _check(ok: bool, name: str, value: object, expected: str) -> None:
     if not ok:
         raise InvalidRetrievalSettings(f"{name} is {value!r}.", hint=f"It has to be {expected}.")
-
-
-def _oldest_first(kept: KeptVector | KeptList) -> float:
-    return -kept.account.age_s
-
-
-def _by_state(
-    lists: tuple[KeptList, ...], embedder: str
-) -> dict[tuple[Filters | None, int, str], list[KeptList]]:
-    """Lists of one embedder by their filters and the state of the corpus that they are right for."""
-    found: dict[tuple[Filters | None, int, str], list[KeptList]] = {}
-    for kept in lists:
-        if kept.embedder == embedder:
-            found.setdefault((kept.filters, kept.generation, kept.token), []).append(kept)
-    return found
-
-
-def _bytes_of_vector(key: VectorKey, vector: np.ndarray) -> int:
-    return vector.nbytes + 4 * len(key.text) + 400
-
-
-def _bytes_of_hits(key: ExactKey, hits: tuple[Hit, ...]) -> int:
-    """About what a result occupies: a character may take 4 bytes, and each object some 50."""
-    texts = sum(len(hit.chunk.text) + sum(map(len, hit.chunk.uris)) for hit in hits)
-    return 4 * (len(key.text) + texts) + 1000 * (1 + len(hits))

@@ -27,7 +27,8 @@ from __future__ import annotations
 import math
 import random
 from collections import OrderedDict, deque
-from typing import NamedTuple
+from collections.abc import Callable, Hashable, Iterator
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -37,6 +38,7 @@ _WINDOW = 4096  # answers that are remembered; older ones may be of another traf
 _AUDITS = 4096  # likewise
 _PER_QUERY = 32  # labels that a past query keeps
 _MAX_QUERIES = 16_384  # past queries that keep labels
+_MAX_KINDS = 16  # of requests that learn side by side; the one unused for longest goes
 _FIT_EVERY = 32  # labels
 # Strata of log-odds: [-3, -2), ... [8, 9). Below and above count as the first and the last.
 _LOWEST, _NUM_STRATA = -3, 12
@@ -47,6 +49,8 @@ _OWN_VARIANCE = 1.0  # of past queries' own log-odds
 _NORMAL_95 = 1.645  # one-sided
 _MAX_ODDS = 30.0  # log-odds beyond which nothing is told apart
 _MAX_STEP = 2.0  # of a step of Newton's method, which else may leap away
+
+Kind = TypeVar("Kind", bound=Hashable)
 
 _NO_ANSWER, _UNKNOWN = -2, -1  # in the place of a label, which is 1 for right and 0 for wrong
 
@@ -226,6 +230,35 @@ class Calibrator:
         allowed = self.max_false_hit_rate
         rate = (sum(self._audits) + 0.5) / (len(self._audits) + 1 / allowed)
         return allowed * min(1.0, allowed / rate)
+
+
+class Calibrators(Generic[Kind]):
+    """A Calibrator for each kind of request, as far as they were used of late. Not for several threads."""
+
+    def __init__(self, make: Callable[[], Calibrator]) -> None:
+        self._make = make
+        self._by_kind: OrderedDict[Kind, Calibrator] = OrderedDict()
+
+    def __iter__(self) -> Iterator[Kind]:
+        return iter(self._by_kind)
+
+    def of(self, kind: Kind) -> Calibrator:
+        """The one for a kind, made where there is none."""
+        if kind not in self._by_kind:
+            self._by_kind[kind] = self._make()
+            if len(self._by_kind) > _MAX_KINDS:
+                self._by_kind.popitem(last=False)
+        self._by_kind.move_to_end(kind)
+        return self._by_kind[kind]
+
+    def audit(self) -> Audit:
+        """What the audits of all kinds have found."""
+        audits = [calibrator.audit() for calibrator in self._by_kind.values()]
+        return Audit(*(sum(column) for column in zip(NO_AUDIT, *audits, strict=True)))
+
+    def clear(self) -> None:
+        """Forgets everything."""
+        self._by_kind.clear()
 
 
 def _stratum(odds: float | np.ndarray) -> np.ndarray:

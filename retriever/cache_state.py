@@ -68,6 +68,22 @@ def check_state(state: CacheState) -> None:
         _check(len(top_scores) > 0 or radius == -np.inf, "a list without scores")
 
 
+def oldest_first(kept: KeptVector | KeptList) -> float:
+    """What to sort by."""
+    return -kept.account.age_s
+
+
+def by_state(
+    lists: tuple[KeptList, ...], embedder: str
+) -> dict[tuple[Filters | None, int, str], list[KeptList]]:
+    """Lists of one embedder by their filters and the state of the corpus that they are right for."""
+    found: dict[tuple[Filters | None, int, str], list[KeptList]] = {}
+    for kept in lists:
+        if kept.embedder == embedder:
+            found.setdefault((kept.filters, kept.generation, kept.token), []).append(kept)
+    return found
+
+
 def _check_unit(vector: np.ndarray) -> None:
     _check(abs(float(np.linalg.norm(vector)) - 1) <= _UNIT_TOLERANCE, "a vector that is not of length 1")
 

@@ -15,9 +15,10 @@ import numpy as np
 from indexer.types import Filters
 from retriever.approximate import Suggestion, explanation, suggest
 from retriever.background import SAMPLE_SIZE, Background
-from retriever.cache import ExactKey, ListKey, RetrievalCache, Space, VectorKey
+from retriever.cache import RetrievalCache
 from retriever.cache_audit import BackgroundAudits
 from retriever.cache_file import load, save
+from retriever.cache_keys import ExactKey, ListKey, Space, VectorKey
 from retriever.cache_lists import Nearby
 from retriever.corpus import Corpus, CorpusView, Version
 from retriever.disfluency import repair_disfluencies

@@ -6,7 +6,7 @@ from fakes import DIMENSION, FakeCorpus, FakeEmbedder, FakeView, embed, make_ret
 
 from indexer.types import Filters
 from retriever import RetrievalCache, RetrievalSettings
-from retriever.cache import ListKey, Space
+from retriever.cache_keys import ListKey, Space
 from retriever.cache_lists import Nearby
 from retriever.errors import InvalidQueryVector, InvalidRetrievalSettings
 from retriever.lists import DenseList
