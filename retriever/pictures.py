@@ -19,7 +19,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from indexer.scoring import exact_scores
-from retriever.cache import RetrievalCache, VectorKey
+from retriever.cache import RetrievalCache
+from retriever.cache_keys import VectorKey
 from retriever.corpus import CorpusView, Version
 from retriever.lists import Ranked
 from retriever.settings import RetrievalSettings
