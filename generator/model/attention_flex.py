@@ -155,13 +155,11 @@ def padded_to_power(number: int) -> int:
 
 
 def _attend_one(*arguments: torch.Tensor, block_size: int, window: int | None) -> torch.Tensor:
-    return _attend(*arguments, block_size=block_size, window=window, options=None)
+    return _attend(*arguments, block_size=block_size, window=window)
 
 
 def _attend_tile(*arguments: torch.Tensor, block_size: int, window: int | None) -> torch.Tensor:
-    # A kernel's tile of keys must not reach beyond a block.
-    options = {"BLOCK_N": min(block_size, _SMALL_BLOCK_KEYS)} if block_size < QUERY_TILE else None
-    return _attend(*arguments, block_size=block_size, window=window, options=options)
+    return _attend(*arguments, block_size=block_size, window=window)
 
 
 def _attend(
@@ -175,7 +173,6 @@ def _attend(
     *,
     block_size: int,
     window: int | None,
-    options: dict[str, int] | None,
 ) -> torch.Tensor:
     """The sums, as a function of tensors alone, so that it compiles as a whole."""
 
@@ -195,6 +192,8 @@ def _attend(
         seq_lengths=(query.shape[2], key.shape[2]),
         compute_q_blocks=False,  # they are for gradients
     )
+    # A kernel's tile of keys must not reach beyond a block.
+    options = {"BLOCK_N": min(block_size, _SMALL_BLOCK_KEYS)} if block_size < QUERY_TILE else None
     return flex_attention(
         query,
         key,

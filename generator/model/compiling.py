@@ -19,20 +19,17 @@ def compiled(
     backend: str | Callable[..., Any] = "inductor",
 ) -> Callable[..., Any]:
     """`function`, compiled at its first call and again for what is new to it; never silently uncompiled."""
+    options = {"fullgraph": True, "dynamic": dynamic, "backend": backend}
     try:
-        return torch.compile(
-            function,
-            fullgraph=True,
-            dynamic=dynamic,
-            backend=backend,
-            recompile_limit=_MOST_VARIANTS,
-            isolate_recompiles=True,
-        )
-    except TypeError as error:
-        raise CompilerUnavailable(
-            f"PyTorch {torch.__version__} is too old to be compiled with here.",
-            hint="Install PyTorch 2.13 or newer.",
-        ) from error
+        return torch.compile(function, **options, recompile_limit=_MOST_VARIANTS, isolate_recompiles=True)
+    except TypeError:  # PyTorch before 2.13, whose limit is global
+        limited = torch.compile(function, **options)
+
+    def call(*arguments: Any, **more: Any) -> Any:
+        with torch._dynamo.config.patch(recompile_limit=_MOST_VARIANTS):
+            return limited(*arguments, **more)
+
+    return call
 
 
 def check_compiler(device: torch.device) -> None:
@@ -40,8 +37,6 @@ def check_compiler(device: torch.device) -> None:
     numbers = torch.arange(8.0, device=device)
     try:
         found = compiled(_probe)(numbers)
-    except CompilerUnavailable:
-        raise
     except Exception as error:  # Triton, inductor and the C compiler fail each in their own way
         raise CompilerUnavailable(
             f"PyTorch cannot compile for {device} here: {_first_line(error)}.",
