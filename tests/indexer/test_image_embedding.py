@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_clip import DIMENSION, save_tiny_clip, save_with_modules
+from tiny_clip import DIMENSION, save_tiny_clip, save_tiny_pair, save_with_modules
 
 from indexer.embedding import ModelNotFound, default_embedder_folder
 from indexer.embedding_errors import EmbeddingFailed, NotAnImageEmbedder
@@ -86,6 +86,26 @@ def test_the_folder_that_sentence_transformers_saves_gives_the_same_vectors(clip
         other.embed_images([picture(1)]), embedder.embed_images([picture(1)]), atol=1e-5
     )
     np.testing.assert_allclose(other.embed_texts(["a heron"]), embedder.embed_texts(["a heron"]), atol=1e-5)
+
+
+def test_towers_of_other_makes_serve_as_well(tmp_path):
+    pair = ImageEmbedder(str(save_tiny_pair(tmp_path / "pair")), device="cpu")
+    assert pair.embed_images([picture(1)]).shape == (1, DIMENSION)
+    assert pair.embed_texts(["a heron", "where is the heron " * 200]).shape == (2, DIMENSION)
+
+
+def test_a_cached_hub_model_of_either_form_needs_no_network(clip, tmp_path, monkeypatch):
+    asked = []
+
+    def snapshot(name: str, *, local_files_only: bool = False, **_) -> str:
+        asked.append((name, local_files_only))
+        return str(clip)  # it has a config.json and no modules.json
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    assert ImageEmbedder("someone/clip").folder == clip
+    assert ImageEmbedder("clip-tiny").folder == clip
+    assert asked == [("someone/clip", True), ("sentence-transformers/clip-tiny", True)]
 
 
 def test_the_fingerprint_tells_models_apart_and_not_their_places(clip, embedder, copied, tmp_path):

@@ -46,3 +46,34 @@ def save_with_modules(source: Path, folder: Path) -> Path:
 
     SentenceTransformer(str(source), device="cpu", local_files_only=True).save(str(folder))
     return folder
+
+
+def save_tiny_pair(folder: Path) -> Path:
+    """Two towers that were not made for one another, joined as transformers joins any: a ViT and a BERT."""
+    import torch
+    from transformers import (
+        BertConfig,
+        BertTokenizer,
+        VisionTextDualEncoderConfig,
+        VisionTextDualEncoderModel,
+        VisionTextDualEncoderProcessor,
+        ViTConfig,
+    )
+    from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+
+    folder.mkdir(parents=True, exist_ok=True)
+    tower = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    texts = BertConfig(**tower, vocab_size=64, max_position_embeddings=POSITIONS)
+    pictures = ViTConfig(**tower, image_size=32, patch_size=8)
+    config = VisionTextDualEncoderConfig(
+        vision_config=pictures.to_dict(), text_config=texts.to_dict(), projection_dim=DIMENSION
+    )
+    torch.manual_seed(0)
+    VisionTextDualEncoderModel(config).eval().save_pretrained(folder)
+    letters = [chr(ord("a") + number) for number in range(26)]
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters]
+    (folder / "vocab.txt").write_text("\n".join(pieces), encoding="utf-8")
+    size = {"height": 32, "width": 32}
+    tokenizer = BertTokenizer(str(folder / "vocab.txt"))
+    VisionTextDualEncoderProcessor(ViTImageProcessorPil(size=size), tokenizer).save_pretrained(folder)
+    return folder
