@@ -8,20 +8,18 @@ import time
 from collections.abc import AsyncIterator, Collection, Iterator
 from collections.abc import Sequence as Seq
 
-from generator.cache.pool import KVPool
 from generator.cache.sizing import KVLayout, build_memory, default_kv_bytes
+from generator.engine.assembly import build_runner, default_block_size
 from generator.engine.books import Books, Listener
 from generator.engine.drafting import Drafter
 from generator.engine.failures import step_error
 from generator.engine.intake import Intake
 from generator.engine.requests import GenerationRequest, RequestProgress
-from generator.engine.runner import ModelRunner
 from generator.engine.scheduler import Scheduler, SchedulerLimits
 from generator.engine.stats import EngineStats
 from generator.engine.streaming import EngineThread, iterate, stream
 from generator.engine.taking import TokenTaker
 from generator.errors import InvalidEngineConfig
-from generator.model.attention_backend import backend_named
 from generator.model.transformer import Transformer
 from generator.tokenizer import Tokenizer
 from generator.types import TokenEvent
@@ -49,17 +47,20 @@ class ContinuousBatchingEngine:
         eos_token_ids: Collection[int] = (),
         kv_bytes: int | None = None,  # of keys and values; None: a share of the memory that is free
         layout: KVLayout = "paged",
-        block_size: int = 16,  # tokens
+        block_size: int | None = None,  # tokens; None: 16 on the CPU, 128 on a GPU
         max_num_sequences: int = 64,
         max_tokens_per_step: int = 512,
         prefix_cache: bool = True,
         speculation: bool = False,
         prefill_first: bool = False,
         attention: str = "auto",
+        cuda_graphs: bool | None = None,  # None: on a GPU, where attention can be recorded
+        compile_layers: bool = False,  # norms, rotations and activations; takes time at first
         deterministic: bool = False,
         adapter: str | None = None,  # names the weights' state, so that no cache outlives it
     ) -> None:
-        """Allocates the memory. Raises OutOfMemory and InvalidEngineConfig."""
+        """Allocates the memory. Raises OutOfMemory, InvalidEngineConfig and CompilerUnavailable."""
+        block_size = default_block_size(model.device) if block_size is None else block_size
         if block_size < 1 or (kv_bytes is not None and kv_bytes < 1):
             raise InvalidEngineConfig("block_size and kv_bytes must be at least 1.")
         if layout not in ("paged", "contiguous"):
@@ -84,10 +85,16 @@ class ContinuousBatchingEngine:
             max_piece_tokens=config.max_positions if prefill_first else max_tokens_per_step,
             prefix_cache=prefix_cache,
         )
-        pool = KVPool(config, memory.groups, device=model.device, dtype=model.dtype)
         self.scheduler = Scheduler(memory, limits)
-        backend = backend_named("fixed" if deterministic else attention, model.device)
-        self.runner = ModelRunner(model, memory, pool, backend, deterministic=deterministic)
+        self.runner = build_runner(
+            model,
+            memory,
+            attention=attention,
+            deterministic=deterministic,
+            cuda_graphs=cuda_graphs,
+            compile_layers=compile_layers,
+            max_num_sequences=max_num_sequences,
+        )
         self.stats = EngineStats()
         self._namespace = (id(model), str(model.dtype), adapter)  # whose keys and values these are
         self._intake = Intake(

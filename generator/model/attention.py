@@ -136,6 +136,13 @@ class Attention(nn.Module):
         self, hidden: torch.Tensor, rotation: Rotation | None, context: AttentionContext
     ) -> torch.Tensor:
         """(B, T, hidden) to (B, T, hidden)."""
+        attended = context.attend(self.layer, *self.heads(hidden, rotation))
+        return self.join(attended)
+
+    def heads(
+        self, hidden: torch.Tensor, rotation: Rotation | None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Query (B, Hq, T, D), key and value (B, Hkv, T, D) of (B, T, hidden), turned by their positions."""
         heads = self.qkv(hidden).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
         # (B, H, T, D) views, query and key still side by side: they are turned together.
         turning, value = heads.split(self.num_turning, dim=1)
@@ -145,5 +152,8 @@ class Attention(nn.Module):
         if rotation is not None and self.uses_rope:
             turning = rotate(turning, rotation)
         query, key = turning.split(self.num_heads, dim=1)
-        attended = context.attend(self.layer, query, key, value)
+        return query, key, value
+
+    def join(self, attended: torch.Tensor) -> torch.Tensor:
+        """(B, Hq, T, D) to (B, T, hidden)."""
         return self.output(attended.transpose(1, 2).flatten(2))

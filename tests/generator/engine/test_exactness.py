@@ -22,6 +22,7 @@ SETUPS: dict[str, dict[str, Any]] = {
     "together": {},
     "prompts in crumbs": {"max_num_sequences": 3, "max_tokens_per_step": 3, "requests": 10},
     "reference attention": {"attention": "sdpa"},
+    "block tables": {"attention": "flex", "requests": 4},
     "contiguous": {"layout": "contiguous"},
     "no prefix cache": {"prefix_cache": False},
     "prefill first": {"prefill_first": True},
@@ -59,6 +60,7 @@ def expected(model_of: Callable[[str], Any]) -> Callable[[str], list[list[int]]]
     return outputs
 
 
+@pytest.mark.usefixtures("plain_flex")
 @pytest.mark.parametrize("setup", SETUPS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_greedy_tokens_do_not_depend_on_the_setup(
