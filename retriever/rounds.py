@@ -50,8 +50,8 @@ def ends_sentence(text: str) -> bool:
 def merged(results: Sequence[SearchResult], *, k: int, keep: Collection[str] = ()) -> SearchResult:
     """The k best chunks of several searches, by the mean of their reciprocal ranks, ties to the later search.
 
-    Chunks with the ids `keep` stay, whatever the later searches found. A hit's score is that mean: scores of
-    different queries say nothing about each other.
+    Chunks with the ids `keep` stay, whatever else was found. What lies within a better passage goes.
+    A hit's score is that mean: scores of different queries say nothing about each other.
     """
     hits: dict[str, Hit] = {}
     scores: defaultdict[str, float] = defaultdict(float)
@@ -59,7 +59,11 @@ def merged(results: Sequence[SearchResult], *, k: int, keep: Collection[str] = (
         for hit in result.hits:
             hits.setdefault(hit.chunk.id, hit)
             scores[hit.chunk.id] += 1 / (hit.rank * len(results))
-    order = sorted(hits, key=lambda id_: -scores[id_])  # stable: the later search's come first
+    by_score = sorted(hits, key=lambda id_: -scores[id_])  # stable: the later search's come first
+    order: list[str] = []
+    for id_ in by_score:
+        if not any(_is_within(hits[id_], hits[better]) for better in order):
+            order.append(id_)
     staying = [id_ for id_ in order if id_ in keep][:k]
     others = [id_ for id_ in order if id_ not in keep][: k - len(staying)]
     kept = sorted((*staying, *others), key=order.index)
@@ -77,6 +81,11 @@ def explained(result: SearchResult, rounds: Sequence[Mapping[str, Any]]) -> Sear
 def num_new(result: SearchResult, known: SearchResult) -> int:
     """How many of a result's chunks are not among those of another one."""
     return len({hit.chunk.id for hit in result.hits} - {hit.chunk.id for hit in known.hits})
+
+
+def _is_within(hit: Hit, other: Hit) -> bool:
+    one, passage = hit.chunk, other.chunk
+    return one.document_id == passage.document_id and passage.start <= one.start and one.end <= passage.end
 
 
 def _summed(timings: Sequence[Mapping[str, float]]) -> Mapping[str, float]:

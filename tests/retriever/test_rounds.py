@@ -21,14 +21,18 @@ from retriever.rounds import (
 )
 from retriever.types import Hit, SearchResult
 
-NAMES = "abcdefghij"
+NAMES = "abcdefghijxyz"
 
 
 def result_of(names: str, **options) -> SearchResult:
     """Hits on chunks of these names, best first."""
-    chunks = [Chunk(name, "d", "/d", f"Text of {name}.", 0, 10, None, (), (), "text") for name in names]
+    chunks = [passage(name, 20 * NAMES.find(name), 20 * NAMES.find(name) + 10) for name in names]
     hits = tuple(Hit(chunk, 1 / rank, rank) for rank, chunk in enumerate(chunks, start=1))
     return SearchResult(hits, options.pop("tier", "miss"), **options)
+
+
+def passage(name: str, start: int, end: int) -> Chunk:
+    return Chunk(name, "d", "/d", f"Text of {name}.", start, end, None, (), (), "text")
 
 
 def names_of(result: SearchResult) -> str:
@@ -104,6 +108,13 @@ def test_the_best_of_both_searches_come_first_and_ties_go_to_the_later():
 
 def test_what_a_draft_rests_on_stays_whatever_is_found_later():
     assert names_of(merged([result_of("abc"), result_of("xyz")], k=3, keep={"c"})) == "xac"
+
+
+def test_what_lies_within_a_better_passage_is_not_read_twice():
+    long, inside = Hit(passage("long", 0, 90), 1.0, 1), Hit(passage("inside", 20, 30), 0.5, 2)
+    assert names_of(merged([SearchResult((long, inside), "miss")], k=2)) == "long"
+    shorter_first = [replace(inside, rank=1), replace(long, rank=2)]
+    assert names_of(merged([SearchResult(tuple(shorter_first), "miss")], k=2)) == "insidelong"
 
 
 def test_a_merged_result_is_as_sure_as_the_least_sure_search():
