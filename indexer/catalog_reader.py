@@ -13,7 +13,8 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from indexer.errors import UnknownChunk, UnknownDocument
-from indexer.types import Box, Chunk, FileState, FileStatus, Filters
+from indexer.lines import LineNumbers, keeps_lines
+from indexer.types import Box, Chunk, FileState, FileStatus, Filters, PartialFile
 
 _K = TypeVar("_K", str, int)
 _T = TypeVar("_T")
@@ -141,6 +142,25 @@ def file_statuses(connection: sqlite3.Connection, *, only_not_indexed: bool = Fa
         yield FileStatus(uri, status, size, document_id, code, reason, hint, checked_ns / 1e9)
 
 
+def partial_files(connection: sqlite3.Connection) -> Iterator[PartialFile]:
+    """The files that are indexed, but not whole, by uri."""
+    rows = connection.execute(
+        "SELECT uri, warnings FROM files JOIN documents ON documents.rowid = files.document"
+        " WHERE status = 'indexed' AND warnings <> '[]' ORDER BY uri"
+    )
+    for uri, warnings in rows:
+        yield PartialFile(uri, tuple(json.loads(warnings)))
+
+
+def is_partial(connection: sqlite3.Connection, document: int) -> bool:
+    """Whether something of a document's file is missing in it."""
+    return bool(
+        connection.execute(
+            "SELECT 1 FROM documents WHERE rowid = ? AND warnings <> '[]'", (document,)
+        ).fetchone()
+    )
+
+
 def files_below(
     connection: sqlite3.Connection, root: str, *, after: str = "", limit: int = 1000
 ) -> list[KnownFile]:
@@ -195,30 +215,44 @@ _CHUNK = """
 SELECT chunks.id, documents.id,
        (SELECT json_group_array(json_array(uri GLOB ?1 OR uri GLOB ?2, uri)) FROM files
         WHERE files.document = chunks.document),
-       chunks.text, start, "end", page, boxes, heading_path, kind
+       chunks.text, start, "end", page, boxes, heading_path, kind,
+       parser, content_key, conversion
 FROM chunks JOIN documents ON documents.rowid = chunks.document
 """
 
 
 def load_chunks(
-    connection: sqlite3.Connection, chunk_ids: Sequence[str], *, filters: Filters | None = None
+    connection: sqlite3.Connection,
+    chunk_ids: Sequence[str],
+    *,
+    filters: Filters | None = None,
+    lines: LineNumbers | None = None,
 ) -> list[Chunk]:
     """Chunks by id, in the order asked for.
 
     Of the paths that hold a chunk the best comes first: one that passes the filters, then the one in the
-    fewest folders, then by name.
+    fewest folders, then by name. `lines` remembers from call to call where the lines of documents are.
     """
+    lines = lines or LineNumbers()
     glob = filters.path_glob if filters is not None else None
     rows = connection.execute(
         _CHUNK + "WHERE chunks.id IN (SELECT value FROM json_each(?3))",
         (*_globs(glob if glob is not None else "*"), json.dumps(list(chunk_ids))),
     )
-    chunks = {row[0]: _chunk(row) for row in rows}
+    chunks = {row[0]: _chunk(connection, row, lines) for row in rows}
     return [_known(chunks, chunk_id) for chunk_id in chunk_ids]
 
 
-def chunks_around(connection: sqlite3.Connection, chunk_id: str, before: int, after: int) -> list[Chunk]:
+def chunks_around(
+    connection: sqlite3.Connection,
+    chunk_id: str,
+    before: int,
+    after: int,
+    *,
+    lines: LineNumbers | None = None,
+) -> list[Chunk]:
     """A chunk with up to so many chunks of its document before and after it, in order; [] if it is gone."""
+    lines = lines or LineNumbers()
     place = connection.execute("SELECT document, ordinal FROM chunks WHERE id = ?", (chunk_id,)).fetchone()
     if place is None:
         return []
@@ -227,7 +261,7 @@ def chunks_around(connection: sqlite3.Connection, chunk_id: str, before: int, af
         _CHUNK + "WHERE chunks.document = ?3 AND ordinal BETWEEN ?4 AND ?5 ORDER BY ordinal",
         (*_globs("*"), document, ordinal - before, ordinal + after),
     )
-    return [_chunk(row) for row in rows]
+    return [_chunk(connection, row, lines) for row in rows]
 
 
 def load_vectors(connection: sqlite3.Connection, chunk_ids: Sequence[str]) -> np.ndarray:
@@ -358,8 +392,14 @@ def _matrix(blobs: Sequence[bytes], size: int) -> np.ndarray:
     return np.frombuffer(b"".join(blobs), "<f4").astype(np.float32).reshape(len(blobs), size)
 
 
-def _chunk(row: tuple) -> Chunk:
-    chunk_id, document_id, paths, text, start, end, page, boxes, heading_path, kind = row
+def _chunk(connection: sqlite3.Connection, row: tuple, lines: LineNumbers) -> Chunk:
+    chunk_id, document_id, paths, text, start, end, page, boxes, heading_path, kind, *facts = row
+    parser, content_key, conversion = facts
+    found = None
+    if page is None and keeps_lines(parser):
+        # These two decide what the text is, so what is remembered never is that of another version.
+        key = content_key, conversion
+        found = lines.find(key, start, end, lambda: document_text(connection, document_id))
     best_first = sorted(json.loads(paths), key=lambda path: (not path[0], path[1].count("/"), path[1]))
     uri, *other_uris = [uri for _, uri in best_first] or [""]
     return Chunk(
@@ -374,6 +414,7 @@ def _chunk(row: tuple) -> Chunk:
         heading_path=tuple(json.loads(heading_path)),
         kind=kind,
         other_uris=tuple(other_uris),
+        lines=found,
     )
 
 

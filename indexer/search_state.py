@@ -16,6 +16,7 @@ from indexer.catalog import Catalog
 from indexer.catalog_reader import Version
 from indexer.errors import IndexerError
 from indexer.lexical import LexicalIndex
+from indexer.lines import LineNumbers
 from indexer.stored_files import StoredFile
 from indexer.types import Filters
 from indexer.vector_settings import VectorSettings
@@ -43,6 +44,7 @@ class SearchState:
         lock: Callable[[], AbstractContextManager[None]],
     ) -> None:
         self.lexical = LexicalIndex()
+        self.lines = LineNumbers()
         self.saved_version: Version | None = None  # of the checkpoint that is on disk, if it is good
         self._folder = folder
         self._catalog = catalog
@@ -112,7 +114,7 @@ class SearchState:
                 version = catalog_reader.version(connection)
                 # Somebody may have committed, or moved the vectors on, between one line and the next.
                 if version == (vectors.version if vectors is not None else self.version):
-                    yield IndexView(connection, version, vectors, self.lexical)
+                    yield IndexView(connection, version, vectors, self.lexical, self.lines)
                     return
 
     def matching_numbers(self, filters: Filters | None) -> np.ndarray | None:

@@ -22,6 +22,21 @@ class Box(NamedTuple):
     y1: float
 
 
+class LineRange(NamedTuple):
+    """Lines of a file, counted from 1; both belong to it."""
+
+    first: int
+    last: int
+
+
+class Import(NamedTuple):
+    """A name that code has from elsewhere: `np` for numpy, `Path` for pathlib.Path."""
+
+    name: str
+    source: str
+    start: int  # character offset of its statement in the document's text
+
+
 @dataclass(frozen=True, slots=True)
 class Block:
     """A structural piece of a document.
@@ -36,6 +51,7 @@ class Block:
     page: int | None = None  # from 1
     name: str = ""  # code: qualified name ("Flask.route"); tables, sheets and slides: their title
     boxes: tuple[Box, ...] = ()
+    signature: str = ""  # code: on one line, with the first line of what documents it
 
 
 class Thumbnail(NamedTuple):
@@ -59,7 +75,8 @@ class ParsedDocument:
     format: str = ""  # "pdf", "docx", "python"
     parser: str = ""  # what read it: "pypdfium2", "rapidocr"
     metadata: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    warnings: tuple[str, ...] = ()  # one sentence each
+    warnings: tuple[str, ...] = ()  # what of the file is missing, or may be: one sentence each
+    imports: tuple[Import, ...] = ()  # of code; not kept beyond chunking
     thumbnail: Thumbnail | None = None  # of a picture, if parsing was asked for it; not kept beyond embedding
 
 
@@ -82,6 +99,7 @@ class Chunk:
     heading_path: tuple[str, ...]
     kind: ChunkKind
     other_uris: tuple[str, ...] = ()  # further paths of files with this very content
+    lines: LineRange | None = None  # of the file, where the document's text is the file's and has no pages
 
     @property
     def uris(self) -> tuple[str, ...]:
@@ -134,6 +152,14 @@ class FileStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class PartialFile:
+    """A file that is indexed, but not whole: what is missing or may be, one sentence each."""
+
+    uri: str
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class IngestReport:
     """What an ingest did: indexed + unchanged + skipped + failed files were found."""
 
@@ -151,6 +177,7 @@ class IngestReport:
     embed_seconds: float = 0.0
     commit_seconds: float = 0.0
     wait_seconds: float = 0.0  # in which there was nothing to embed or commit
+    partial: int = 0  # of the files counted in `indexed`: something of them is missing, `doctor` says what
 
     @property
     def found(self) -> int:

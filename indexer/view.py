@@ -14,6 +14,7 @@ import numpy as np
 from indexer import catalog_reader, image_vectors
 from indexer.catalog_reader import Version
 from indexer.lexical import LexicalHits, LexicalIndex, Snapshot
+from indexer.lines import LineNumbers
 from indexer.types import Chunk, Filters
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class IndexView:
         version: Version,
         vectors: VectorIndex | None,
         lexical: LexicalIndex,
+        lines: LineNumbers,
     ) -> None:
         """The connection is in a read transaction; the vectors are of the same state, and locked for
         reading."""
@@ -37,6 +39,7 @@ class IndexView:
         self._connection = connection
         self._vectors = vectors
         self._lexical = lexical
+        self._lines = lines
 
     @property
     def is_exact(self) -> bool:
@@ -80,17 +83,17 @@ class IndexView:
         numbers = self._vectors.present(numbers)
         return numbers, self._vectors.vectors_of(numbers)
 
+    def images(self) -> tuple[np.ndarray, np.ndarray]:
+        """(n,) int64 rising numbers of the chunks that stand for pictures, and (n, dimension) float32 what
+        those look like to the image embedder."""
+        return image_vectors.load(self._connection)
+
     def stored_near(self, vector: np.ndarray, max_bytes: int) -> StoredRows | None:
         """The vectors on disk that searches near a (dimension,) float32 one may read, up to so many bytes.
 
         None where all are in memory. To be read ahead when the view is left, or later.
         """
         return None if self._vectors is None else self._vectors.stored_near(vector, max_bytes)
-
-    def images(self) -> tuple[np.ndarray, np.ndarray]:
-        """(n,) int64 rising numbers of the chunks that stand for pictures, and (n, dimension) float32 what
-        those look like to the image embedder."""
-        return image_vectors.load(self._connection)
 
     def ids(self, numbers: np.ndarray) -> np.ndarray:
         """(n,) S32 ids of chunks by number."""
@@ -99,12 +102,12 @@ class IndexView:
     def chunks(self, numbers: np.ndarray, *, filters: Filters | None = None) -> list[Chunk]:
         """Chunks by number, in the order asked for; their first path is one that passes the filters."""
         ids = self.ids(numbers).astype(str).tolist()
-        return catalog_reader.load_chunks(self._connection, ids, filters=filters)
+        return catalog_reader.load_chunks(self._connection, ids, filters=filters, lines=self._lines)
 
     def around(self, chunk_id: str, before: int, after: int) -> list[Chunk]:
         """A chunk with up to so many chunks of its document before and after it, in order; [] if it is
         gone."""
-        return catalog_reader.chunks_around(self._connection, chunk_id, before, after)
+        return catalog_reader.chunks_around(self._connection, chunk_id, before, after, lines=self._lines)
 
     def document_text(self, document_id: str) -> str:
         """A document's normalised text, which the chunks' offsets count in."""

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from indexer.chunking.values import ChunkDraft
-from indexer.types import Block, Box, ParsedDocument, Thumbnail
+from indexer.types import Block, Box, Import, ParsedDocument, Thumbnail
 
 Message = dict[str, Any]
 
@@ -28,13 +28,16 @@ def document_to_json(document: ParsedDocument) -> Message:
     """A document as JSON values."""
     return {
         "text": document.text,
-        "blocks": [[b.kind, b.start, b.end, b.level, b.page, b.name, b.boxes] for b in document.blocks],
+        "blocks": [
+            [b.kind, b.start, b.end, b.level, b.page, b.name, b.boxes, b.signature] for b in document.blocks
+        ],
         "title": document.title,
         "format": document.format,
         "parser": document.parser,
         "metadata": dict(document.metadata),
-        "thumbnail": _thumbnail_to_json(document.thumbnail),
         "warnings": list(document.warnings),
+        "imports": document.imports,
+        "thumbnail": _thumbnail_to_json(document.thumbnail),
     }
 
 
@@ -43,15 +46,16 @@ def document_from_json(values: Message) -> ParsedDocument:
     return ParsedDocument(
         text=values["text"],
         blocks=tuple(
-            Block(kind, start, end, level=level, page=page, name=name, boxes=_boxes(boxes))
-            for kind, start, end, level, page, name, boxes in values["blocks"]
+            Block(kind, start, end, level, page, name, _boxes(boxes), signature)
+            for kind, start, end, level, page, name, boxes, signature in values["blocks"]
         ),
         title=values["title"],
         format=values["format"],
         parser=values["parser"],
         metadata=MappingProxyType(values["metadata"]),
-        thumbnail=_thumbnail_from_json(values["thumbnail"]),
         warnings=tuple(values["warnings"]),
+        imports=tuple(Import(*each) for each in values["imports"]),
+        thumbnail=_thumbnail_from_json(values["thumbnail"]),
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from generator.types import Usage
-    from indexer.types import Chunk
+    from indexer.types import Chunk, LineRange
     from retriever.types import Hit, SearchResult
 
 
@@ -29,6 +29,7 @@ class Citation:
     start: int
     end: int
     other_uris: tuple[str, ...] = ()  # further paths of files with the same content
+    lines: LineRange | None = None  # of the file that the quote is on, where it has lines and no pages
 
     @property
     def uris(self) -> tuple[str, ...]:
@@ -44,6 +45,7 @@ class Citation:
             "uri": self.uri,
             "uris": list(self.uris),
             "page": self.page,
+            "lines": _lines_to_list(self.lines),
             "quote": self.quote,
             "start": self.start,
             "end": self.end,
@@ -156,10 +158,15 @@ def _chunk_to_dict(chunk: Chunk) -> dict[str, Any]:
         "start": chunk.start,
         "end": chunk.end,
         "page": chunk.page,
+        "lines": _lines_to_list(chunk.lines),
         "boxes": [box._asdict() for box in chunk.boxes],
         "heading_path": list(chunk.heading_path),
         "kind": chunk.kind,
     }
+
+
+def _lines_to_list(lines: LineRange | None) -> list[int] | None:
+    return None if lines is None else list(lines)
 
 
 def _retrieval_details(result: SearchResult) -> dict[str, Any]:

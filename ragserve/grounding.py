@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from indexer.errors import IndexerError
+from indexer.lines import lines_between
 from ragserve.answers import Citation
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def _citation(span: AnswerSpan, hit: Hit, document: str | None) -> Citation | No
         start=start,
         end=end,
         other_uris=chunk.other_uris,
+        lines=lines_between(document, start, end) if chunk.lines is not None else None,
     )
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any, NamedTuple, Protocol
 
-from indexer.types import Chunk, Filters
+from indexer.types import Chunk, Filters, LineRange
 from retriever.settings import RetrievalSettings
 from retriever.types import Hit, PassagePart
 
@@ -172,9 +172,16 @@ def _as_hit(view: DocumentView, passage: _Passage, rank: int) -> Hit:
         boxes=tuple(box for chunk in chunks for box in chunk.boxes),
         heading_path=_common_path([chunk.heading_path for chunk in chunks]),
         kind=kinds.pop() if len(kinds) == 1 else "text",
+        lines=_lines(chunks[0], chunks[-1]),
     )
     parts = tuple(PassagePart(chunk.id, chunk.start, chunk.end, chunk.page) for chunk in chunks)
     return replace(hit, chunk=merged, rank=rank, parts=parts)
+
+
+def _lines(first: Chunk, last: Chunk) -> LineRange | None:
+    if first.lines is None or last.lines is None:
+        return None
+    return LineRange(first.lines.first, last.lines.last)
 
 
 def _common_path(paths: Sequence[tuple[str, ...]]) -> tuple[str, ...]:

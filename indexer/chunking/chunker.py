@@ -21,7 +21,7 @@ from indexer.chunking.values import (
 from indexer.tokenization import ChunkTokenizer, joins_previous
 from indexer.types import Block, ChunkKind, ParsedDocument
 
-CHUNKER_VERSION = "2"  # rises whenever the same document would be cut differently
+CHUNKER_VERSION = "3"  # rises whenever the same document would be cut differently
 DEFAULT_TARGET_TOKENS = 192  # docs/chunking.md says what was measured
 MIN_MAX_TOKENS = 16
 _WHOLE_UP_TO = 2  # targets: longer blocks are split even if the embedder could read them whole
@@ -99,12 +99,21 @@ class _Chunker:
         text = self._document.text[draft.start : draft.end]
         num_tokens = self._tokenizer.count(embedding_text(draft.context, text))
         if num_tokens <= self._limit:
-            yield draft
+            yield self._with_imports(draft, text)
         elif len(text) == 1:
             yield replace(draft, context="")
         else:
             for part in self._smaller(group, num_tokens):
                 yield from self._exact(path, part)
+
+    def _with_imports(self, draft: ChunkDraft, text: str) -> ChunkDraft:
+        """The chunk with the imports that it uses in its context, where there is room left for them."""
+        if draft.kind != "code":
+            return draft
+        context = self._contexts.with_imports(draft.context, draft.start, draft.end)
+        if context == draft.context or self._tokenizer.count(embedding_text(context, text)) > self._limit:
+            return draft
+        return replace(draft, context=context)
 
     def _smaller(self, group: Sequence[Piece], num_tokens: int) -> Iterable[Group]:
         """The group in at least two parts."""

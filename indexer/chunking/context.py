@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from itertools import takewhile
+from collections.abc import Iterator, Sequence
+from itertools import islice, takewhile
 
 from indexer.chunking.values import Piece
 from indexer.tokenization import ChunkTokenizer
-from indexer.types import ParsedDocument
+from indexer.types import Import, ParsedDocument
 
 _LONGEST_HEADING = 160
 _LONGEST_FIRST_LINE = 4096
+_MOST_IMPORTS = 50  # that are tried
+_IDENTIFIER = re.compile(r"[^\W\d][\w$]*|\$[\w$]*")
 _QUALIFIER = re.compile(r"\.|::|#|/")
 _MARKUP = re.compile(r"^[#=\s]+|[#=\s]+$")
 
@@ -30,6 +32,10 @@ class ContextWriter:
         self._title = heading_title(document.title)
         self._path_tokens = max_tokens // 6
         self._continuation_tokens = max_tokens // 5
+        self._most_tokens = max_tokens // 4  # of a whole context
+        self._imports: dict[str, list[Import]] = {}
+        for each in document.imports:
+            self._imports.setdefault(each.name, []).append(each)
         self._continued: dict[int, str] = {}  # block.start -> continuation
 
     def section_tokens(self, path: tuple[str, ...]) -> int:
@@ -56,6 +62,30 @@ class ContextWriter:
         lines = (self._bounded(names), self.continuation(pieces[0]))
         return "\n".join(line for line in lines if line)
 
+    def with_imports(self, context: str, start: int, end: int) -> str:
+        """The context with the imports that the text [start:end) uses and does not show, as far as they fit.
+
+        "imports numpy as np, pathlib.Path": the names alone do not say where things come from.
+        """
+        if not self._imports:
+            return context
+        longest = context
+        line = ""
+        for shown in self._used(start, end):
+            line = f"{line}, {shown}" if line else f"imports {shown}"
+            longer = f"{context}\n{line}" if context else line
+            if self._tokenizer.count(longer) > self._most_tokens:
+                break
+            longest = longer
+        return longest
+
+    def _used(self, start: int, end: int) -> Iterator[str]:
+        """The imports whose names occur in the text, in order of occurrence, each as people write it."""
+        names = dict.fromkeys(_IDENTIFIER.findall(self._document.text, start, end))
+        found = (each for name in names for each in self._imports.get(name, ()))
+        elsewhere = (each for each in found if not start <= each.start < end)
+        return islice(dict.fromkeys(map(_as_written, elsewhere)), _MOST_IMPORTS)
+
     def _names(self, path: tuple[str, ...]) -> list[str]:
         title = [] if not self._title or (path and path[0] == self._title) else [self._title]
         return [*title, *path]
@@ -71,10 +101,20 @@ class ContextWriter:
         return joined
 
     def _first_line(self, piece: Piece) -> str:
-        """The header row of a table, the first line of code; cut so that it leaves room for text."""
+        """A table's header row, a signature, the first line of other code; cut so that it leaves room."""
         text, block = self._document.text, piece.block
+        if block.signature:
+            return self._tokenizer.truncate(block.signature, self._continuation_tokens)
         first_line = text[block.start : min(block.end, block.start + _LONGEST_FIRST_LINE)].split("\n", 1)[0]
         return self._tokenizer.truncate(first_line, self._continuation_tokens)
+
+
+def _as_written(imported: Import) -> str:
+    """ "numpy as np", or "pathlib.Path" where the name is what a dotted one or a path ends or begins with."""
+    parts = _QUALIFIER.split(imported.source)
+    if imported.name in (parts[0], parts[-1]):
+        return imported.source
+    return f"{imported.source} as {imported.name}"
 
 
 def code_scope(pieces: Sequence[Piece]) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 
 from indexer.parsers.failures import check_characters, no_text, nothing_readable
 from indexer.parsers.normalise import normalise_text, one_line
 from indexer.parsers.options import ParseOptions
-from indexer.types import Block, BlockKind, Box, ParsedDocument
+from indexer.types import Block, BlockKind, Box, Import, ParsedDocument
 
 SEPARATOR = "\n\n"
 _LONGEST_TITLE = 200  # characters
@@ -26,13 +27,22 @@ class DocumentBuilder:
         self._warnings: dict[str, None] = {}  # an ordered set
 
     def add(
-        self, kind: BlockKind, text: str, *, level: int = 0, page: int | None = None, name: str = ""
+        self,
+        kind: BlockKind,
+        text: str,
+        *,
+        level: int = 0,
+        page: int | None = None,
+        name: str = "",
+        signature: str = "",
     ) -> None:
         """Append a block; text that is blank after normalisation is left out."""
         text = normalise_text(text).rstrip()
         body = text.lstrip("\n") if kind == "code" else text.lstrip()
         if body.strip():
-            self._append(kind, body, level=level, page=page, name=one_line(normalise_text(name)), boxes=())
+            name = one_line(normalise_text(name))
+            block = Block(kind, 0, 0, level=level, page=page, name=name, signature=signature)
+            self._append(block, body)
 
     def heading(self, text: str, *, level: int, page: int | None = None) -> None:
         """Append a heading; it is always one line."""
@@ -46,7 +56,8 @@ class DocumentBuilder:
         kept = [(text, box) for text, box in kept if text]
         if kept:
             text, boxes = "\n".join(text for text, _ in kept), tuple(box for _, box in kept)
-            self._append(kind, text, level=level, page=boxes[0].page, name=name, boxes=boxes)
+            block = Block(kind, 0, 0, level=level, page=boxes[0].page, name=name, boxes=boxes)
+            self._append(block, text)
 
     def drop_last(self) -> None:
         """Take the last block back: a heading below which nothing came."""
@@ -62,7 +73,11 @@ class DocumentBuilder:
             text = document.text[block.start : block.end]
             is_heading = block.kind == "heading"
             self.add(
-                block.kind, text, level=block.level + level if is_heading else block.level, name=block.name
+                block.kind,
+                text,
+                level=block.level + level if is_heading else block.level,
+                name=block.name,
+                signature=block.signature,
             )
         for warning in document.warnings:
             self.warn(f"{name}: {warning}")
@@ -70,6 +85,11 @@ class DocumentBuilder:
     def warn(self, sentence: str) -> None:
         """Record something that the reader of this document should know; the same sentence is kept once."""
         self._warnings[sentence] = None
+
+    @property
+    def length(self) -> int:
+        """Characters so far."""
+        return self._length
 
     @property
     def is_empty(self) -> bool:
@@ -92,14 +112,13 @@ class DocumentBuilder:
             warnings=tuple(self._warnings),
         )
 
-    def _append(
-        self, kind: BlockKind, text: str, *, level: int, page: int | None, name: str, boxes: tuple[Box, ...]
-    ) -> None:
+    def _append(self, block: Block, text: str) -> None:
+        """Append a text as a block that does not know its place yet."""
         start = self._length + len(SEPARATOR) if self.blocks else 0
         self._length = start + len(text)
         check_characters(self._length, self.name, self.options)
         self._pieces.append(text)
-        self.blocks.append(Block(kind, start, self._length, level=level, page=page, name=name, boxes=boxes))
+        self.blocks.append(replace(block, start=start, end=self._length))
 
 
 def source_document(
@@ -112,6 +131,7 @@ def source_document(
     title: str = "",
     warnings: Iterable[str] = (),
     metadata: Mapping[str, str] | None = None,
+    imports: Iterable[Import] = (),
 ) -> ParsedDocument:
     """A document whose text is the file's own (normalised) text, with blocks that point into it."""
     if not blocks:
@@ -124,6 +144,7 @@ def source_document(
         parser=parser,
         metadata=clean_metadata(metadata or {}),
         warnings=tuple(warnings),
+        imports=tuple(imports),
     )
 
 

@@ -9,13 +9,16 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from indexer.parsers.building import source_document
 from indexer.parsers.grammars import GRAMMARS, Grammar, assigned_name, definition_name, load_parser
+from indexer.parsers.imports import imported_names
 from indexer.parsers.options import ParseOptions
+from indexer.parsers.signatures import signature
 from indexer.parsers.source import SourceLines, read_source
-from indexer.types import Block, ParsedDocument
+from indexer.types import Block, Import, ParsedDocument
 
 if TYPE_CHECKING:
     from tree_sitter import Node
@@ -33,11 +36,15 @@ def parse_code(data: bytes, *, name: str, options: ParseOptions, format: str) ->
     """Read source code; the document's text is the file's."""
     text, warnings = read_source(data, name=name, options=options)
     grammar = GRAMMARS.get(format)
+    imports: list[Import] = []
     if grammar is None or len(text) > _LARGEST_PARSED:
         blocks, parser = line_blocks(SourceLines(text)), "lines"
     else:
-        blocks, parser = _Outliner(text, grammar).blocks(), "tree-sitter"
-    return source_document(text, blocks, name=name, format=format, parser=parser, warnings=warnings)
+        outliner = _Outliner(text, grammar)
+        blocks, imports, parser = outliner.blocks(), outliner.imports(format), "tree-sitter"
+    return source_document(
+        text, blocks, name=name, format=format, parser=parser, warnings=warnings, imports=imports
+    )
 
 
 def line_blocks(source: SourceLines) -> list[Block]:
@@ -61,6 +68,7 @@ class _Definition(NamedTuple):
     end: int
     node: Node
     is_function: bool
+    signature: str
 
 
 class _Outliner:
@@ -72,28 +80,45 @@ class _Outliner:
         self._encoded = text.encode("utf-8")
         self._offsets = _CharacterOffsets(text, self._encoded)
         self._blocks: list[Block] = []
+        self._root = load_parser(self._grammar).parse(self._encoded).root_node
 
     def blocks(self) -> list[Block]:
-        root = load_parser(self._grammar).parse(self._encoded).root_node
-        self._lay_out(root, 0, len(self._text), name="", level=0)
+        self._lay_out(self._root, 0, len(self._text), name="", signature="", level=0)
         return self._blocks
 
-    def _lay_out(self, node: Node, start: int, end: int, *, name: str, level: int) -> None:
+    def imports(self, format: str) -> list[Import]:
+        return [
+            Import(bound.name, bound.source, self._offsets.at(bound.start))
+            for bound in imported_names(self._root, format)
+        ]
+
+    def _lay_out(self, node: Node, start: int, end: int, *, name: str, signature: str, level: int) -> None:
         """Cover text[start:end] by the definitions below `node` and the code between them."""
         position = start
         for definition in self._definitions(node, _DEEPEST):
             if definition.start < position or definition.end > end:
                 continue  # two definitions on one line: the second belongs to the first
-            self._add(position, definition.start, name=name, level=max(0, level - 1))
+            self._add(position, definition.start, name=name, signature=signature, level=max(0, level - 1))
             qualified = self._qualified(name, definition.name)
             if level < _DEEPEST and self._is_split(definition):
                 self._lay_out(
-                    definition.node, definition.start, definition.end, name=qualified, level=level + 1
+                    definition.node,
+                    definition.start,
+                    definition.end,
+                    name=qualified,
+                    signature=definition.signature,
+                    level=level + 1,
                 )
             else:
-                self._add(definition.start, definition.end, name=qualified, level=level)
+                self._add(
+                    definition.start,
+                    definition.end,
+                    name=qualified,
+                    signature=definition.signature,
+                    level=level,
+                )
             position = definition.end
-        self._add(position, end, name=name, level=max(0, level - 1))
+        self._add(position, end, name=name, signature=signature, level=max(0, level - 1))
 
     def _is_split(self, definition: _Definition) -> bool:
         if definition.is_function and definition.end - definition.start <= _LONG_FUNCTION:
@@ -108,20 +133,19 @@ class _Outliner:
         joined = f"{scope}{self._grammar.separator}{name}" if scope and name else scope or name
         return " ".join(joined.split())[:_LONGEST_NAME]
 
-    def _add(self, start: int, end: int, *, name: str, level: int) -> None:
+    def _add(self, start: int, end: int, *, name: str, signature: str, level: int) -> None:
         """Append text[start:end] as a block; closing brackets on their own join what they close."""
         stripped = self._text[start:end].strip()
         if not stripped:
             return
         if self._blocks and _CLOSING.fullmatch(stripped):
             end = start + len(self._text[start:end].rstrip())
-            last = self._blocks[-1]
-            self._blocks[-1] = Block("code", last.start, end, level=last.level, name=last.name)
+            self._blocks[-1] = replace(self._blocks[-1], end=end)
             return
         while self._text[start] == "\n" or self._rest_of_line_is_blank(start):
             start = self._text.index("\n", start) + 1
         end = start + len(self._text[start:end].rstrip())
-        self._blocks.append(Block("code", start, end, level=level, name=name))
+        self._blocks.append(Block("code", start, end, level=level, name=name, signature=signature))
 
     def _rest_of_line_is_blank(self, start: int) -> bool:
         stop = self._text.find("\n", start)
@@ -158,7 +182,8 @@ class _Outliner:
             if name is not None:
                 start = self._line_start(self._offsets.at(first.start_byte))
                 end = _STATEMENT_END.match(self._text, self._offsets.at(node.end_byte)).end()
-                return _Definition(name, start, end, inner, _FUNCTIONS.match(inner.type) is not None)
+                is_function = _FUNCTIONS.match(inner.type) is not None
+                return _Definition(name, start, end, inner, is_function, signature(inner, first))
             if inner.type not in self._grammar.wrappers:
                 return None
             candidates = (

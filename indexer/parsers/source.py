@@ -11,6 +11,8 @@ from indexer.parsers.options import ParseOptions
 from indexer.types import Block, BlockKind
 
 # Pictures pasted into text formats; a megabyte of base64 is no prose.
+# What normalisation would make newlines of, and no editor counts as the end of a line.
+_BREAKS = re.compile("[\x0b\x0c\x85\u2028\u2029]+")
 _DATA_URI = re.compile(r"(data:[\w.+-]+/[\w.+-]+(?:;[\w=.+-]+)*;base64,)[A-Za-z0-9+/=_-]{100,}")
 
 
@@ -53,14 +55,24 @@ class SourceLines:
 
 
 def read_source(data: bytes, *, name: str, options: ParseOptions) -> tuple[str, list[str]]:
-    """The file's normalised text and warnings about how it was decoded."""
+    """The file's normalised text, with the lines of the file, and warnings about how it was decoded."""
     decoded = decode_text(data, name=name)
-    text = normalise_text(decoded.text)
+    text = normalise_text(_without_breaks(decoded.text))
     check_characters(len(text), name, options)
     warnings = []
     if decoded.num_replaced:
         warnings.append(f"{decoded.num_replaced} characters could not be decoded as {decoded.encoding}.")
     return text, warnings
+
+
+def _without_breaks(text: str) -> str:
+    """The text without page feeds and the like: nothing at the ends of lines, a space within them."""
+
+    def instead(match: re.Match[str]) -> str:
+        before, after = text[match.start() - 1 : match.start()], text[match.end() : match.end() + 1]
+        return "" if before in ("", "\n") or after in ("", "\r", "\n") else " "
+
+    return _BREAKS.sub(instead, text)
 
 
 def drop_data_uris(text: str) -> str:

@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING
 from ragserve.cli.output import fill
 
 if TYPE_CHECKING:
+    from indexer.types import LineRange
     from ragserve.answers import Answer, Citation
     from retriever.types import Hit, SearchResult
 
@@ -18,7 +19,7 @@ _MOST_COPIES = 5  # of a file that are named
 
 
 def sources(answer: Answer, width: int) -> str:
-    """Returns what an answer rests on: file, page, score, quotes; or, unsupported, the nearest passages."""
+    """Returns what an answer rests on: file, page or lines, score, quotes; or the nearest passages."""
     if not answer.supported:
         if not answer.hits:
             return ""
@@ -30,7 +31,7 @@ def sources(answer: Answer, width: int) -> str:
     lines = ["Sources:"]
     for mark, citations in quotes.items():
         first = f"  [{mark}] "
-        where = _where(citations[0].uri, citations[0].page)
+        where = _where(citations[0].uri, citations[0].page, citations[0].lines)
         lines.append(fill(f"{where} (score {scores[mark]:.3f})", first=first, width=width))
         lines.extend(_copies(citations[0].other_uris, indent=len(first), width=width))
         lines.extend(_quote(citation.quote, indent=len(first), width=width) for citation in citations)
@@ -38,7 +39,7 @@ def sources(answer: Answer, width: int) -> str:
 
 
 def hits(result: SearchResult, width: int) -> str:
-    """Returns search hits, best first: file, page, score, heading and the beginning of the text."""
+    """Returns search hits, best first: file, page or lines, score, heading and the beginning of the text."""
     if not result.hits:
         return "No passage found."
     return "\n".join(_hit(hit, width) for hit in result.hits)
@@ -116,7 +117,8 @@ class WrappingWriter:
 def _hit(hit: Hit, width: int) -> str:
     first = f"{hit.rank:>3}. "
     chunk = hit.chunk
-    lines = [fill(f"{_where(chunk.uri, chunk.page)} (score {hit.score:.3f})", first=first, width=width)]
+    where = _where(chunk.uri, chunk.page, chunk.lines)
+    lines = [fill(f"{where} (score {hit.score:.3f})", first=first, width=width)]
     indent = " " * len(first)
     lines.extend(_copies(chunk.other_uris, indent=len(first), width=width))
     if chunk.heading_path:
@@ -159,9 +161,14 @@ def _copies(uris: Sequence[str], *, indent: int, width: int) -> Iterator[str]:
         yield f"{first}and {len(uris) - _MOST_COPIES:,} more copies"
 
 
-def _where(uri: str, page: int | None) -> str:
+def _where(uri: str, page: int | None, lines: LineRange | None) -> str:
     path = display_path(uri)
-    return f"{path}, page {page}" if page is not None else path
+    if page is not None:
+        return f"{path}, page {page}"
+    if lines is None:
+        return path
+    first, last = lines
+    return f"{path}, line {first}" if first == last else f"{path}, lines {first}-{last}"
 
 
 def _explained(name: str, value: object, width: int) -> Iterator[str]:

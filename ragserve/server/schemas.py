@@ -71,7 +71,8 @@ class BoxModel(BaseModel):
 class ChunkModel(BaseModel):
     """A passage; `text` is the document's normalised text at [start:end).
 
-    `uris` are all files with this content; `uri` is the first of them.
+    `uris` are all files with this content; `uri` is the first of them. `lines` are the first and the last
+    line of the file, from 1, where it is text or code without pages.
     """
 
     id: str
@@ -82,6 +83,7 @@ class ChunkModel(BaseModel):
     start: int
     end: int
     page: int | None
+    lines: list[int] | None
     boxes: list[BoxModel]
     heading_path: list[str]
     kind: ChunkKind
@@ -123,6 +125,7 @@ class CitationModel(BaseModel):
     uri: str
     uris: list[str]
     page: int | None
+    lines: list[int] | None
     quote: str
     start: int
     end: int

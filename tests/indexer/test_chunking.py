@@ -7,7 +7,7 @@ import pytest
 
 from indexer.chunking import ChunkDraft, chunk_document, embedding_text
 from indexer.tokenization import ChunkTokenizer, TokenUnit
-from indexer.types import Block, Box, ParsedDocument
+from indexer.types import Block, Box, Import, ParsedDocument
 
 SENTENCE = "The quick brown fox jumps over the lazy dog near the old river bank today. "
 
@@ -202,6 +202,47 @@ def test_long_code_is_cut_at_its_least_indented_lines(chunk) -> None:
     assert all(text.startswith("def method_") for text in texts(parsed, drafts)[1:])
     assert {draft.context for draft in drafts[1:]} == {"Fox\nclass Fox:"}
     assert {draft.heading_path for draft in drafts} == {("Fox",)}
+
+
+def test_further_parts_of_a_function_say_its_signature_and_what_it_is_for(chunk) -> None:
+    body = "\n".join(f"    call_number_{number}()" for number in range(120))
+    code = f"@cached\ndef load(path):\n{body}"
+    parsed = document(("code", code, {"name": "load", "signature": "def load(path): Reads the tide table."}))
+    first, *others = chunk(parsed)
+    assert first.context == "load"
+    assert {draft.context for draft in others} == {"load\ndef load(path): Reads the tide table."}
+
+
+def code_with_imports(*sources: str, body: str) -> ParsedDocument:
+    head = "\n".join(f"import {source}" for source in sources)
+    imports = tuple(
+        Import(source.rpartition(" ")[2].rpartition(".")[2], source.partition(" as ")[0], head.index(source))
+        for source in sources
+    )
+    filler = "\n".join(f"line_{number} = {number}" for number in range(60))
+    return document(("code", f"{head}\n{filler}"), ("code", body, {"name": "f"}), imports=imports)
+
+
+def test_code_has_the_imports_that_it_uses_and_does_not_show_in_its_context(chunk) -> None:
+    body = "def f(x):\n    return np.zeros(x) + tide.table(x) + os_like\n" + "    # more\n" * 30
+    parsed = code_with_imports("os", "numpy as np", "harbour.tide", body=body)
+    head, *others = chunk(parsed)
+    assert head.context == "", "it shows them"
+    assert others[-1].context == "f\nimports numpy as np, harbour.tide"
+
+
+def test_imports_never_change_where_code_is_cut_nor_take_more_than_a_quarter(chunk, minilm_tokenizer) -> None:
+    sources = [f"package_number_{number}.module_{number}" for number in range(60)]
+    body = "def f():\n" + "\n".join(f"    module_{number}.call({number})" for number in range(60))
+    parsed = code_with_imports(*sources, body=body)
+    with_imports, without = chunk(parsed), chunk(replace(parsed, imports=()))
+    assert [(d.start, d.end, d.heading_path) for d in with_imports] == [
+        (d.start, d.end, d.heading_path) for d in without
+    ]
+    assert any("imports package_number_" in draft.context for draft in with_imports)
+    for draft, plain in zip(with_imports, without, strict=True):
+        assert draft.context.startswith(plain.context)
+        assert minilm_tokenizer.count(draft.context) <= 256 // 4
 
 
 def test_code_is_not_cut_before_a_closing_bracket(chunk) -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from generator.types import AnswerSpan
 from indexer.errors import UnknownDocument
-from indexer.types import Chunk
+from indexer.types import Chunk, LineRange
 from ragserve.grounding import cite
 from retriever.types import PassagePart
 
@@ -86,3 +86,16 @@ def test_citations_keep_the_order_of_the_evidence():
     citations, num_dropped = cite(spans, hits, lambda _: document)
     assert [(citation.mark, citation.quote) for citation in citations] == [(2, "four"), (1, "two")]
     assert num_dropped == 0
+
+
+def test_a_citation_names_the_lines_of_its_quote_where_the_chunk_has_lines():
+    document = "one\ntwo\nthree is\nfour\nfive"
+    chunk = chunk_of(document, 4, len(document))
+    spans = [AnswerSpan("c", 4, 17), AnswerSpan("c", 0, 3)]  # "three is\nfour", "two"
+
+    def lines(chunk: Chunk) -> list:
+        citations, _ = cite(spans, [HitLike(chunk, 1)], {"d": document}.__getitem__)
+        return [citation.lines for citation in citations]
+
+    assert lines(chunk) == [None, None]
+    assert lines(replace(chunk, lines=LineRange(2, 5))) == [(3, 4), (2, 2)]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.types import Chunk
+from indexer.types import Chunk, LineRange
 from ragserve.cli.render import WrappingWriter, display_path, explanation, hits
 from ragserve.cli.session import path_glob
 from retriever.types import Hit, SearchResult
@@ -60,6 +60,17 @@ def test_a_path_is_shown_as_one_would_type_it_here(tmp_path, monkeypatch):
     assert display_path(str(tmp_path / "notes" / "a.md")) == "notes/a.md"
     assert display_path("/a.md") == "/a.md"
     assert display_path("archive.zip!a.md") == "archive.zip!a.md"
+
+
+def test_a_hit_is_placed_by_its_page_else_by_its_lines():
+    def place(page, lines):
+        chunk = Chunk("c", "d", "/a.py", "x", 0, 1, page, (), (), "code", lines=lines)
+        return hits(SearchResult((Hit(chunk, 0.5, 1),), "miss"), 80).splitlines()[0]
+
+    assert place(None, LineRange(12, 31)) == "  1. /a.py, lines 12-31 (score 0.500)"
+    assert place(None, LineRange(7, 7)) == "  1. /a.py, line 7 (score 0.500)"
+    assert place(4, None) == "  1. /a.py, page 4 (score 0.500)"
+    assert place(None, None) == "  1. /a.py (score 0.500)"
 
 
 def test_every_copy_of_a_file_is_named_up_to_a_few():
