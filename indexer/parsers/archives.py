@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from lxml import etree
 
 _MAX_MEMBERS = 20_000
-_MAX_RATIO = 500  # deflate gives at most about 1030; office XML about 20
-_RATIO_MATTERS = 16 << 20  # bytes unpacked, below which a member may shrink as it likes
-_ENCRYPTED = 0x1
+MAX_RATIO = 500  # deflate gives at most about 1030; office XML about 20
+RATIO_MATTERS = 16 << 20  # bytes unpacked, below which a member may shrink as it likes
+ENCRYPTED = 0x1  # flag of a member
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 
 
@@ -34,7 +34,7 @@ class DocumentArchive:
             self._zip = zipfile.ZipFile(io.BytesIO(data))
         except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
             if b"PK\x05\x06" not in data[-66_000:]:
-                raise _truncated(name) from error
+                raise truncated(name) from error
             raise malformed(name, "a zip-based document") from error
         members = self._zip.infolist()
         self._check_sizes(members, options)
@@ -56,7 +56,7 @@ class DocumentArchive:
         info = self._members.get(member.lower())
         if info is None:
             return b""
-        if info.flag_bits & _ENCRYPTED:
+        if info.flag_bits & ENCRYPTED:
             raise EncryptedFile(
                 f"{file_title(self.name)} is encrypted.", hint="Save a copy without a password."
             )
@@ -71,7 +71,7 @@ class DocumentArchive:
             NotImplementedError,
             _zlib_error(),
         ) as error:
-            raise _truncated(self.name) from error
+            raise truncated(self.name) from error
 
     def xml(self, member: str) -> etree._Element | None:
         """A member as XML; None when there is no such member."""
@@ -93,9 +93,7 @@ class DocumentArchive:
 
     def _check_sizes(self, members: list[zipfile.ZipInfo], options: ParseOptions) -> None:
         total = sum(info.file_size for info in members)
-        swollen = any(
-            info.file_size > max(_RATIO_MATTERS, _MAX_RATIO * info.compress_size) for info in members
-        )
+        swollen = any(info.file_size > max(RATIO_MATTERS, MAX_RATIO * info.compress_size) for info in members)
         if total > options.max_unpacked_bytes or swollen or len(members) > _MAX_MEMBERS:
             raise DecompressionBomb(
                 f"{file_title(self.name)} unpacks to {total / 2**20:,.0f} MiB in {len(members):,} parts.",
@@ -103,7 +101,8 @@ class DocumentArchive:
             )
 
 
-def _truncated(name: str) -> TruncatedFile:
+def truncated(name: str) -> TruncatedFile:
+    """An archive without its end."""
     return TruncatedFile(
         f"{file_title(name)} is cut short or damaged.", hint="Copy or download it again from its source."
     )

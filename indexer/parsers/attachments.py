@@ -22,7 +22,10 @@ def add_attachment(builder: DocumentBuilder, data: bytes, title: str, *, level: 
     builder.add("text", f"Attachment: {title} ({len(data):,} bytes)", name="attachment")
     format = detect_format(data[:65536], title) if data else None
     options = builder.options
-    if format is None or format in IMAGE_FORMATS or format in UNSUPPORTED:
+    if format is None or format in IMAGE_FORMATS:
+        return False
+    if format in UNSUPPORTED:
+        builder.warn(f"Attachment {title}: it is in {format} format, which is not read.")
         return False
     if options.max_nesting < 1:
         builder.warn(f"Attachment {title}: it is nested too deep to be read.")

@@ -35,6 +35,8 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\xe4\x52\x5c\x7b\x8c\xd8\xa7\x4d", "one"),
     (b"\xffWPC", "wpd"),
 )
+_COMPRESSIONS = ((b"\x1f\x8b", "gzip"), (b"BZh", "bzip2"), (b"\xfd7zXZ\x00", "xz"))
+_TAR_MARK = slice(257, 262)  # where a tar's first header says that it is one
 _ZIP, _OLE = b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _SAMPLE = 64 * 1024  # bytes that tell what text is
 _PDF_HEADER_AREA = 1024  # readers look for %PDF- this far
@@ -86,6 +88,8 @@ def detect_format(data_head: bytes, name: str) -> str | None:
     binary = _detect_binary(sample)
     if binary is not None:
         return binary
+    if _is_tar(sample, by_name):
+        return "tar"
     if not looks_like_text(sample):
         # A damaged or mislabelled file with a document's name is a failure to report, not a binary to skip;
         # but `.ts` is a video as well, and object files end in `.d` and `.m`.
@@ -118,6 +122,18 @@ def _detect_binary(head: bytes) -> str | None:
     return None
 
 
+def compression_of(data: bytes) -> str | None:
+    """The name of the compression that the bytes begin like."""
+    return next((name for magic, name in _COMPRESSIONS if data.startswith(magic)), None)
+
+
+def _is_tar(head: bytes, by_name: str | None) -> bool:
+    """Whether it is a tar, or compressed and called one: what a compressed file holds shows only unpacked."""
+    if by_name == "tar" and compression_of(head) is not None:
+        return True
+    return head[_TAR_MARK] == b"ustar" and b"\x00" in head[: _TAR_MARK.start]
+
+
 def _detect_zip(data: bytes, by_name: str | None) -> str | None:
     names, media_type = _zip_members(data)
     if "application/epub+zip" in media_type or "META-INF/container.xml" in names:
@@ -125,6 +141,8 @@ def _detect_zip(data: bytes, by_name: str | None) -> str | None:
     for kind, format in _ODF_TYPES:
         if f"opendocument.{kind}" in media_type:
             return format
+    if by_name == "zip" and "[Content_Types].xml" not in names:
+        return "zip"  # of whatever folders
     for folder, format in _OOXML_FOLDERS:
         if any(member.startswith(folder) for member in names):
             return format
@@ -133,7 +151,7 @@ def _detect_zip(data: bytes, by_name: str | None) -> str | None:
     ):
         return by_name if by_name in _APPLE_FORMATS else None
     # Truncated archives and archives of anything else: only a document's name makes them documents.
-    return by_name if by_name in ZIP_FORMATS else None
+    return by_name if by_name in ZIP_FORMATS or by_name == "zip" else None
 
 
 def _zip_members(data: bytes) -> tuple[set[str], str]:

@@ -78,6 +78,9 @@ _OTHER_CODE = [
     ".tcl",
 ]
 
+COMPRESSIONS = (".gz", ".bz2", ".xz")
+"""Extensions that go with the one before: `.tar.gz`."""
+
 _MARKUP_AND_DATA: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "text": (
@@ -124,6 +127,11 @@ _MARKUP_AND_DATA: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "webp": (".webp",),
         "gif": (".gif",),
         "bmp": (".bmp", ".dib"),
+        "zip": (".zip",),
+        "tar": (
+            *(".tar", ".tgz", ".tbz", ".tbz2", ".txz"),
+            *(f".tar{compression}" for compression in COMPRESSIONS),
+        ),
     }
 )
 
@@ -150,8 +158,13 @@ UNSUPPORTED: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType(
 IMAGE_FORMATS = frozenset({"png", "jpeg", "tiff", "webp", "gif", "bmp"})
 ZIP_FORMATS = frozenset({"docx", "pptx", "xlsx", "odt", "ods", "odp", "epub", "pages", "numbers", "keynote"})
 OLE_FORMATS = frozenset({"doc", "xls", "ppt", "msg"})
+ARCHIVE_FORMATS = frozenset({"zip", "tar"})
 BINARY_FORMATS = (
-    IMAGE_FORMATS | ZIP_FORMATS | OLE_FORMATS | {"pdf", "heic", "mobi", "djvu", "jpeg2000", "one", "wpd"}
+    IMAGE_FORMATS
+    | ARCHIVE_FORMATS
+    | ZIP_FORMATS
+    | OLE_FORMATS
+    | {"pdf", "heic", "mobi", "djvu", "jpeg2000", "one", "wpd"}
 )
 """Formats whose files are never text: a text file with such an extension has the wrong extension."""
 
@@ -186,8 +199,12 @@ EMPTY_MARKERS = frozenset(
 
 def extension_of(name: str) -> str:
     """The extension with its dot, in lower case; "" when there is none. `.gitignore` has none."""
-    stem, dot, extension = base_name(name).rpartition(".")
-    return f".{extension.lower()}" if dot and stem else ""
+    stem, dot, extension = base_name(name).lower().rpartition(".")
+    if not (dot and stem):
+        return ""
+    if f".{extension}" in COMPRESSIONS and stem.endswith(".tar") and stem != ".tar":
+        return f".tar.{extension}"
+    return f".{extension}"
 
 
 def base_name(name: str) -> str:

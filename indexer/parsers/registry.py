@@ -7,14 +7,15 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
+from indexer.parsers.building import clean_metadata
 from indexer.parsers.detect import detect_format
 from indexer.parsers.errors import ParserOutOfMemory, UnsupportedFormat
 from indexer.parsers.failures import file_title, nested_too_deep, no_text, too_large
-from indexer.parsers.formats import CODE_FORMATS, IMAGE_FORMATS, UNSUPPORTED, format_by_name
+from indexer.parsers.formats import ARCHIVE_FORMATS, CODE_FORMATS, IMAGE_FORMATS, UNSUPPORTED, format_by_name
 from indexer.parsers.options import DEFAULT_OPTIONS, ParseOptions
 from indexer.types import ParsedDocument
 
-PARSER_VERSION = "2"
+PARSER_VERSION = "3"
 """Rises when the same bytes may give another document; an index records it."""
 
 OcrNotice = Callable[[], None]
@@ -52,6 +53,7 @@ _PLACES: Mapping[str, _Place] = MappingProxyType(
         "eml": _Place("email", "parse_email"),
         "pdf": _Place("pdf", "parse_pdf", announces_ocr=True),
         **dict.fromkeys(sorted(IMAGE_FORMATS), _Place("image", "parse_image", announces_ocr=True)),
+        **dict.fromkeys(sorted(ARCHIVE_FORMATS), _Place("archive", "parse_archive", announces_ocr=True)),
         **dict.fromkeys((*CODE_FORMATS, "code"), _Place("code", "parse_code")),
     }
 )
@@ -103,6 +105,7 @@ def parse(
 
 
 def _note_wrong_extension(document: ParsedDocument, name: str) -> ParsedDocument:
+    """The document; where its name says that it is something else, that is noted. Nothing is lost by it."""
     by_name = format_by_name(name)
     same_family = (
         by_name is None or by_name == document.format or {by_name, document.format} <= _INTERCHANGEABLE
@@ -111,8 +114,7 @@ def _note_wrong_extension(document: ParsedDocument, name: str) -> ParsedDocument
         return document
     from dataclasses import replace
 
-    note = f"The name says {by_name}, the content is {document.format}; it was read as {document.format}."
-    return replace(document, warnings=(*document.warnings, note))
+    return replace(document, metadata=clean_metadata({**document.metadata, "named_as": by_name}))
 
 
 _INTERCHANGEABLE = frozenset({"xml", "html", "c", "cpp", "json", "ndjson", "csv", "tsv"}) | IMAGE_FORMATS
