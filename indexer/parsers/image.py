@@ -1,4 +1,4 @@
-"""Images by OCR: every page of a TIFF, the first frame of an animation, upright as the camera says."""
+"""Images by OCR: every page of a TIFF, the frames of an animation that differ, upright as the camera says."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from indexer.parsers.animation import DifferentPictures
 from indexer.parsers.building import DocumentBuilder
 from indexer.parsers.errors import DecompressionBomb, NoExtractableText, TruncatedFile
+from indexer.parsers.exif import exif_facts
 from indexer.parsers.failures import file_title, malformed
 from indexer.parsers.formats import extension_of, name_in_document
 from indexer.parsers.layout import PlacedBlock, gather_blocks, reading_order
@@ -18,12 +20,13 @@ from indexer.parsers.thumbnail import make_thumbnail
 from indexer.types import Box, ParsedDocument, Thumbnail
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from PIL.Image import Image
 
 _MAX_FRAMES = 500
-_LONGEST_SIDE = 4000  # pixels; JPEGs are decoded no larger than this
+_MOST_FRAMES_READ = 12  # of an animation: what has more is a film
+_LONGEST_SIDE = 6000  # pixels; JPEGs are decoded no larger than this
 # What Pillow's decoders raise on damaged files, besides what they should.
 _DAMAGE = (
     OSError,
@@ -36,7 +39,6 @@ _DAMAGE = (
     OverflowError,
     AssertionError,
 )
-_EXIF_DESCRIPTION, _EXIF_DATE, _EXIF_MAKER, _EXIF_MODEL = 0x010E, 0x0132, 0x010F, 0x0110
 
 
 def parse_image(
@@ -47,8 +49,9 @@ def parse_image(
     format: str,
     before_ocr_page: Callable[[], None] | None = None,
 ) -> ParsedDocument:
-    """Read the text in an image; the first block is a caption from the file's name and its EXIF description.
+    """Read the text in an image; the first block is a caption from the file's name and its EXIF part.
 
+    A page of a TIFF or a frame of an animation is a page. Of a frame, the lines count that are new in it.
     Raises DecompressionBomb, TruncatedFile, MalformedFile; NoExtractableText when no page has text and no
     thumbnail is asked for.
     """
@@ -62,16 +65,19 @@ def parse_image(
             "ignore"
         )  # Pillow's about bombs and damage: ours are errors, with the caller's limit
         image = _open(data, name, options)
-        metadata = _metadata(image)
-        builder.add("image", caption(name, metadata.get("description", "")), page=1)
-        for page, frame in enumerate(_frames(image, name, options, builder), start=1):
+        facts = exif_facts(image)
+        metadata = {"width": str(image.size[0]), "height": str(image.size[1])} | facts
+        builder.add("image", caption(name, **facts), page=1)
+        shown: set[str] = set()  # lines of earlier frames
+        for frame in _frames(image, name, options, builder):
             if options.thumbnails and thumbnail is None:
                 thumbnail = make_thumbnail(frame.image)
             if not options.ocr:
                 break
             if before_ocr_page is not None:
                 before_ocr_page()
-            num_lines += add_picture(builder, frame.image, page=page, scale=frame.scale)
+            known = shown if frame.is_animated else set()
+            num_lines += add_picture(builder, frame.image, page=frame.page, scale=frame.scale, known=known)
     if num_lines == 0 and thumbnail is None:
         raise NoExtractableText(
             f"No text was found in {file_title(name)}.",
@@ -83,7 +89,7 @@ def parse_image(
     return replace(document, thumbnail=thumbnail)
 
 
-def caption(name: str, description: str = "") -> str:
+def caption(name: str, description: str = "", created: str = "", camera: str = "") -> str:
     """A line that says what the image is called, in words that a search can find, and what its EXIF says.
 
     The name counts only where a new name makes it be read again; else the caption would soon be wrong.
@@ -93,7 +99,10 @@ def caption(name: str, description: str = "") -> str:
     if name_in_document(name) == extension:
         stem = ""
     words = re.sub(r"[_\-.\s]+", " ", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", stem)).strip()
-    return ". ".join(filter(None, [f"Image: {words}" if words else "", description]))
+    taken = " ".join(filter(None, [created, f"with {camera}" if camera else ""]))
+    parts = [f"Image: {words}" if words else "", description, f"Taken {taken}" if taken else ""]
+    *first, last = list(filter(None, parts)) or [""]
+    return ". ".join([*(part.rstrip(".") for part in first), last])
 
 
 def bounded_size(size: tuple[int, int], name: str, options: ParseOptions) -> None:
@@ -125,29 +134,73 @@ def _open(data: bytes, name: str, options: ParseOptions) -> Image:
 class _Frame(NamedTuple):
     """One page: upright, in RGB, no larger than needed; `scale` leads from its pixels to the file's."""
 
+    page: int  # from 1
     image: Image
     scale: float
+    is_animated: bool
 
 
 def _frames(image: Image, name: str, options: ParseOptions, builder: DocumentBuilder) -> Iterator[_Frame]:
-    """The pages of a TIFF, else the first frame. A damaged later page ends them with a warning."""
-    for number in range(_MAX_FRAMES if image.format == "TIFF" else 1):
+    """The pages of a TIFF, the frames of an animation that differ, else the picture.
+
+    A damaged later page ends them with a warning.
+    """
+    is_animated = image.format != "TIFF" and getattr(image, "is_animated", False)
+    most = _MAX_FRAMES if image.format == "TIFF" else 1
+    numbers = _different_frames(image, name, options, builder) if is_animated else range(most)
+    for number in numbers:
         try:
             if number:
                 if not _go_to(image, number):
                     return
                 bounded_size(image.size, name, options)
-            yield _decode(image)
+            decoded, scale = _decode(image)
+            yield _Frame(number + 1, decoded, scale, is_animated)
         except _DAMAGE as error:
             if number == 0:
-                raise TruncatedFile(
-                    f"{file_title(name)} ends before its picture does, or is damaged.",
-                    hint="Copy it again from its source.",
-                ) from error
+                raise _truncated(name) from error
             builder.warn(f"Page {number + 1} and what follows could not be decoded.")
             return
     if image.format == "TIFF" and _go_to(image, _MAX_FRAMES):
         builder.warn(f"Only the first {_MAX_FRAMES} pages were read.")
+
+
+def _different_frames(
+    image: Image, name: str, options: ParseOptions, builder: DocumentBuilder
+) -> Sequence[int]:
+    """Numbers of frames, from 0, of which no two look alike; spread over the whole where they are many.
+
+    No more frames are looked at than an honest animation has pixels for.
+    """
+    different = DifferentPictures()
+    limit = max(1, min(_MAX_FRAMES, 2 * options.max_pixels // (image.size[0] * image.size[1])))
+    for number in range(limit):
+        try:
+            if number and not _go_to(image, number):
+                break
+            different.add(number, image.convert("L"))
+        except _DAMAGE as error:
+            if number == 0:
+                raise _truncated(name) from error
+            builder.warn(f"Frame {number + 1} and what follows could not be decoded.")
+            break
+    else:
+        if _go_to(image, limit):
+            builder.warn(f"Only the first {limit} frames were looked at.")
+    found = different.numbers
+    if len(found) > _MOST_FRAMES_READ:
+        builder.warn(f"Of {len(found)} frames that differ, {_MOST_FRAMES_READ} were read.")
+        step = (len(found) - 1) / (_MOST_FRAMES_READ - 1)
+        found = [found[round(step * count)] for count in range(_MOST_FRAMES_READ)]
+    _go_to(image, 0)
+    return found
+
+
+def _truncated(name: str) -> TruncatedFile:
+    return TruncatedFile(
+        f"{file_title(name)} ends before its picture does, or is damaged.",
+        hint="Copy it again from its source.",
+    )
 
 
 def _go_to(image: Image, number: int) -> bool:
@@ -159,7 +212,8 @@ def _go_to(image: Image, number: int) -> bool:
     return True
 
 
-def _decode(image: Image) -> _Frame:
+def _decode(image: Image) -> tuple[Image, float]:
+    """The present page as it is shown, and the scale that leads from its pixels to the file's."""
     from PIL import ImageOps
 
     longest = max(image.size)
@@ -167,7 +221,7 @@ def _decode(image: Image) -> _Frame:
     image.load()
     frame = image.convert("L") if image.mode == "1" else image.copy()
     frame.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
-    return _Frame(flatten(ImageOps.exif_transpose(frame)), longest / max(frame.size))
+    return flatten(ImageOps.exif_transpose(frame)), longest / max(frame.size)
 
 
 def flatten(image: Image) -> Image:
@@ -186,15 +240,19 @@ def flatten(image: Image) -> Image:
     return image.convert("RGB")
 
 
-def add_picture(builder: DocumentBuilder, image: Image, *, page: int, scale: float) -> int:
-    """Append the text of a picture; returns the number of lines.
+def add_picture(builder: DocumentBuilder, image: Image, *, page: int, scale: float, known: set[str]) -> int:
+    """Append the lines of a picture that are not `known`, which they are then; returns how many these are.
 
     `scale` leads from the picture's pixels to the units of boxes.
     """
-    blocks = picture_blocks(image, page=page, scale=scale)
-    for block in blocks:
-        builder.add_lines(block.kind, block.lines)
-    return sum(len(block.lines) for block in blocks)
+    num_lines = 0
+    before = frozenset(known)
+    for block in picture_blocks(image, page=page, scale=scale):
+        lines = [(text, box) for text, box in block.lines if text not in before]
+        known.update(text for text, _ in lines)
+        builder.add_lines(block.kind, lines)
+        num_lines += len(lines)
+    return num_lines
 
 
 def picture_blocks(
@@ -226,15 +284,3 @@ def picture_blocks(
         PlacedBlock(block.kind, tuple((text, placed(box)) for text, box in block.lines(page)))
         for block in blocks
     ]
-
-
-def _metadata(image: Image) -> dict[str, str]:
-    """Size and EXIF facts that are worth finding."""
-    metadata = {"width": str(image.size[0]), "height": str(image.size[1])}
-    try:
-        exif = image.getexif()
-    except _DAMAGE:
-        return metadata  # a damaged EXIF part does not make the picture unreadable
-    camera = f"{exif.get(_EXIF_MAKER, '')} {exif.get(_EXIF_MODEL, '')}"
-    facts = {"description": exif.get(_EXIF_DESCRIPTION), "created": exif.get(_EXIF_DATE), "camera": camera}
-    return metadata | {key: str(value).replace("\x00", "").strip() for key, value in facts.items() if value}

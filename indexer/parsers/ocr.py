@@ -10,10 +10,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from indexer.parsers.errors import OcrUnavailable
 from indexer.parsers.layout import Segment
+from indexer.parsers.ocr_tiles import needs_shrinking, read_tiles
 from indexer.types import Box
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
     from PIL.Image import Image
+    from rapidocr import RapidOCR
 
 _MODELS = {
     "Det": "PP-OCRv6_det_small.onnx",
@@ -21,6 +26,10 @@ _MODELS = {
     "Cls": "ch_ppocr_mobile_v2.0_cls_mobile.onnx",
 }
 _LONGEST_SIDE = 2000  # pixels that text is looked for in; larger pictures are shrunk to it
+_LEGIBLE = 16.0  # pixels: lines that are lower after shrinking are read again from tiles
+_COMFORTABLE = 28.0  # pixels: as high as lines need to be in tiles
+_WORTH_A_SECOND_LOOK = 1.3  # times that a picture was shrunk
+_LEAST_SURE = 0.5  # of a line in a tile, below which it is taken for none
 _SURE = 0.85  # mean confidence below which a page is tried upside down as well
 _SMALL_SIDE = 480  # pixels to which smaller pictures are enlarged,
 _MOST_ENLARGED = 4.0  # but not more than this many times
@@ -77,6 +86,9 @@ def read_picture(image: Image) -> OcrResult:
     elif len(best.segments) >= 3 and best.confidence < _SURE:
         turned = _recognise(shrunk, scale, 2)
         best = turned if turned.worth > 1.1 * best.worth else best
+    if scale >= _WORTH_A_SECOND_LOOK and best.segments and _line_height(best.segments) / scale < _LEGIBLE:
+        closer = _recognise_tiles(part, _line_height(best.segments), best.quarter_turns)
+        best = closer if closer.worth > best.worth else best
     return best._replace(size=(float(width), float(height)), origin=(float(left), float(top)))
 
 
@@ -103,7 +115,8 @@ def _recognise(image: Image, scale: float, quarter_turns: int) -> OcrResult:
     import numpy
 
     pixels = numpy.rot90(numpy.asarray(image)[:, :, ::-1], quarter_turns)  # the models were trained on BGR
-    output = _load_engine()(numpy.ascontiguousarray(pixels))
+    engine = _load_engine()
+    output = engine(numpy.ascontiguousarray(pixels), use_det=True, use_cls=False, use_rec=True)
     if output.boxes is None or not output.txts:
         return OcrResult([], 0.0, quarter_turns)
     segments = []
@@ -113,6 +126,42 @@ def _recognise(image: Image, scale: float, quarter_turns: int) -> OcrResult:
         if text.strip():
             segments.append(Segment(text.strip(), x0, y0, x1, y1, size=max(1.0, min(y1 - y0, x1 - x0))))
     return OcrResult(_even_sizes(segments), float(sum(output.scores)) / len(output.scores), quarter_turns)
+
+
+def _recognise_tiles(image: Image, line_height: float, quarter_turns: int) -> OcrResult:
+    """The same at a scale at which lines of that height, in the picture's pixels, are legible."""
+    import numpy
+
+    scale = max(1.0, line_height / _COMFORTABLE, needs_shrinking(*image.size))
+    size = (max(1, round(side / scale)) for side in image.size)
+    image = image.resize((*size,)) if scale > 1.0 else image
+    pixels = numpy.ascontiguousarray(numpy.rot90(numpy.asarray(image)[:, :, ::-1], quarter_turns))
+    segments, scores = [], []
+    for (x0, y0, x1, y1, _), text, score in read_tiles(pixels, _detect_lines, _read_lines):
+        if text.strip() and score >= _LEAST_SURE:
+            x0, y0, x1, y1 = x0 * scale, y0 * scale, x1 * scale, y1 * scale
+            segments.append(Segment(text.strip(), x0, y0, x1, y1, size=max(1.0, min(y1 - y0, x1 - x0))))
+            scores.append(score)
+    if not segments:
+        return OcrResult([], 0.0, quarter_turns)
+    return OcrResult(_even_sizes(segments), float(sum(scores)) / len(scores), quarter_turns)
+
+
+def _detect_lines(pixels: np.ndarray) -> list[tuple[float, float, float, float]]:
+    import numpy
+
+    tile = numpy.ascontiguousarray(pixels)
+    boxes = _load_engine()(tile, use_det=True, use_cls=False, use_rec=False).boxes
+    return [] if boxes is None else [(*box.min(axis=0).tolist(), *box.max(axis=0).tolist()) for box in boxes]
+
+
+def _read_lines(lines: Sequence[np.ndarray]) -> list[tuple[str, float]]:
+    output = _load_engine().recognize_txt(list(lines))
+    return [(text, float(score)) for text, score in zip(output.txts, output.scores, strict=True)]
+
+
+def _line_height(segments: list[Segment]) -> float:
+    return median(segment.size for segment in segments)
 
 
 def _even_sizes(segments: list[Segment]) -> list[Segment]:
@@ -136,7 +185,7 @@ def model_paths() -> dict[str, Path]:
 
 
 @functools.cache
-def _load_engine() -> object:
+def _load_engine() -> RapidOCR:
     """The engine: hundreds of megabytes and the better part of a second, so one a process.
 
     With every model given by path, rapidocr has nothing to download.

@@ -18,6 +18,7 @@ from indexer.parsers.options import ParseOptions
 from indexer.parsers.pdf_annotations import AnnotationReader
 from indexer.parsers.pdf_pages import (
     PageText,
+    is_blank,
     is_sensible,
     read_page,
     render_page,
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _PASSWORD_ERROR, _SECURITY_ERROR = 4, 5  # FPDF_ERR_PASSWORD, FPDF_ERR_SECURITY
-_OCR_SIDE = 2000  # pixels
 _FEW_LETTERS = 16  # a picture beside text with fewer characters is no more than a logo
 _FEW_CHARACTERS = 40  # a page with a picture and fewer characters may be a scan with a stamp on it
 _FAILURES_IN_A_ROW = 50  # after which the rest of the pages is given up: the page tree lies
@@ -83,7 +83,7 @@ def parse_pdf(
         format="pdf",
         parser="pypdfium2+rapidocr" if reading.ocr_pages or reading.picture_pages else "pypdfium2",
         title=reading.title if _NO_TITLE.match(title) else title,
-        metadata=metadata,
+        metadata=metadata | reading.facts,
     )
 
 
@@ -136,11 +136,14 @@ class _Reading:
         self._pictures = PictureFinder()
         self._seconds_of_ocr = 0.0
         self._num_read_by_ocr = 0  # pages, and pictures on pages
+        self.num_pages = len(pdf)
         self.ocr_pages: list[int] = []
         self.picture_pages: list[int] = []  # with pictures that were read beside the text
         self.pypdf_pages: list[int] = []
         self.failed_pages: list[int] = []
-        self.unread_pages: list[int] = []  # without text layer, and not read by OCR either
+        self.unread_pages: list[int] = []  # that show something, in which no text was found
+        self.skipped_pages: list[int] = []  # that OCR would have had to read
+        self.skipped_picture_pages: list[int] = []  # with pictures that were not looked at
         self.ocr_error: OcrUnavailable | None = None
 
     @property
@@ -148,10 +151,20 @@ class _Reading:
         """The most prominent heading of the first page."""
         return self._writer.title
 
+    @property
+    def facts(self) -> dict[str, str]:
+        """Which pages were read otherwise than from their text layer."""
+        pages = {
+            "ocr_pages": self.ocr_pages,
+            "ocr_picture_pages": self.picture_pages,
+            "pypdf_pages": self.pypdf_pages,  # without places on the page
+        }
+        return {key: _ranges(numbers) for key, numbers in pages.items() if numbers}
+
     def read(self) -> None:
-        """Append every page's blocks to the builder, and warnings about pages that were read otherwise."""
+        """Append every page's blocks to the builder, and warnings about what was not read."""
         started = time.monotonic()
-        num_pages = len(self._pdf)
+        num_pages = self.num_pages
         for number in range(1, min(num_pages, self._options.max_pages) + 1):
             if time.monotonic() - started - self._seconds_of_ocr > self._options.soft_seconds:
                 self._builder.warn(f"Reading stopped before page {number} of {num_pages}: it took too long.")
@@ -168,11 +181,10 @@ class _Reading:
                     f"Only the first {self._options.max_pages:,} of {num_pages:,} pages were read."
                 )
         self._writer.finish()
-        self._warn("text came from OCR", self.ocr_pages)
-        self._warn("text in pictures came from OCR", self.picture_pages)
-        self._warn("text came from pypdf, without places on the page", self.pypdf_pages)
         self._warn("could not be read", self.failed_pages)
         self._warn("no text was found", self.unread_pages)
+        self._warn(f"not read by OCR, {self._why_no_ocr}", self.skipped_pages)
+        self._warn("some of the pictures were not read: they are too many", self.skipped_picture_pages)
 
     def _read_page(self, number: int) -> None:
         import pypdfium2
@@ -188,12 +200,12 @@ class _Reading:
             return
         try:
             content = self._content(number, page)
+            if not content.is_empty:
+                self._writer.add_page(content)
+            elif number not in self.skipped_pages[-1:] and not is_blank(page):
+                self.unread_pages.append(number)
         finally:
             page.close()
-        if content.is_empty:
-            self.unread_pages.append(number)
-        else:
-            self._writer.add_page(content)
 
     def _content(self, number: int, page: pypdfium2.PdfPage) -> PageContent:
         """What is on a page, from the best of its readers."""
@@ -238,11 +250,12 @@ class _Reading:
 
     def _read_by_ocr(self, number: int, page: pypdfium2.PdfPage, text: PageText) -> tuple[PlacedBlock, ...]:
         """What the picture of a page says; nothing where a text layer says as much."""
+        if is_blank(page):
+            return ()
         if not self._may_use_ocr:
+            self.skipped_pages.append(number)
             return ()
-        image = render_page(page, dpi=self._options.ocr_dpi, longest_side=_OCR_SIDE)
-        if image is None:
-            return ()
+        image = render_page(page, dpi=self._options.ocr_dpi)
         minimum = 0 if text.is_garbage else 2 * text.num_characters
         scale = max(page.get_size()) / max(image.size)
         blocks = self._ocr(image, page=number, scale=scale, more_than=minimum)
@@ -254,12 +267,15 @@ class _Reading:
         self, number: int, page: pypdfium2.PdfPage, rows: Sequence[Row]
     ) -> tuple[PlacedBlock, ...]:
         """The text in the larger pictures of a page that has a text layer."""
-        if not self._may_use_ocr:
+        if not self._options.ocr or self.ocr_error is not None:
             return ()
         blocks: list[PlacedBlock] = []
-        for area in self._pictures.find(page, rows):
+        areas = self._pictures.find(page, rows)
+        if self._pictures.left_out or (areas and not self._may_use_ocr):
+            self.skipped_picture_pages.append(number)
+        for area in areas:
             if self._may_use_ocr:
-                image = render_area(page, area, dpi=self._options.ocr_dpi, longest_side=_OCR_SIDE)
+                image = render_area(page, area, dpi=self._options.ocr_dpi)
                 scale = (area.x1 - area.x0) / image.size[0]
                 blocks += self._ocr(
                     image, page=number, scale=scale, origin=(area.x0, area.y0), more_than=_FEW_LETTERS
@@ -272,6 +288,14 @@ class _Reading:
     def _may_use_ocr(self) -> bool:
         limit = self._options.max_ocr_pages
         return self._options.ocr and self.ocr_error is None and self._num_read_by_ocr < limit
+
+    @property
+    def _why_no_ocr(self) -> str:
+        if not self._options.ocr:
+            return "which is off"
+        if self.ocr_error is not None:
+            return "whose models are not installed"
+        return f"whose limit of {self._options.max_ocr_pages:,} pages and pictures was reached"
 
     def _ocr(self, image: Image, **placing: Any) -> tuple[PlacedBlock, ...]:
         started = time.monotonic()
@@ -373,7 +397,7 @@ def _no_text(builder: DocumentBuilder, reading: _Reading, data: bytes) -> Except
         return reading.ocr_error
     if not _ends_properly(data):
         return _truncated(builder.name)
-    if reading.failed_pages and not reading.unread_pages:
+    if len(reading.failed_pages) == reading.num_pages:
         return malformed(builder.name, "a PDF", "no page could be read")
     if not builder.options.ocr:
         return NoExtractableText(f"{title} has no text layer and OCR is off.", hint="Switch OCR on.")

@@ -33,6 +33,10 @@ _MOST_GARBAGE_ELSEWHERE = 0.05  # of a line's, or of what another reader says
 _GLYPH_NAME = re.compile(r"/(?:[A-Za-z]{1,2}[0-9a-fA-F]{1,4}|[A-Z]{2,3}\d?)\b")
 _PROSE_CELL = 18  # characters: gaps between longer segments part columns rather than cells
 _INTERLEAVED_ROWS = 4
+_OCR_SIDE = 2000  # pixels that text is looked for in at once
+_CLOSE_SIDE = 6000  # pixels of a large page, whose text may be too small for that
+_MUCH_LARGER = 1.25
+_SHADES = 16  # of 255, that what is on a page differs from the page by
 
 
 class PageText(NamedTuple):
@@ -94,16 +98,27 @@ def shows_picture(page: pypdfium2.PdfPage) -> bool:
     return area > _PICTURE * (right - left) * (top - bottom)
 
 
-def render_page(page: pypdfium2.PdfPage, *, dpi: int, longest_side: int) -> Image | None:
-    """The page as a picture of at most `longest_side` pixels; None when there is nothing on it."""
+def ocr_scale(points: float, dpi: int) -> float:
+    """Pixels a point for a page or a part of one, `points` long, that is to be read by OCR."""
+    pixels = points * dpi / 72
+    if pixels <= _MUCH_LARGER * _OCR_SIDE:
+        return min(dpi / 72, _OCR_SIDE / points)
+    return min(dpi / 72, _CLOSE_SIDE / points)
+
+
+def is_blank(page: pypdfium2.PdfPage) -> bool:
+    """Whether a page shows nothing."""
     longest = max(page.get_size())
     if longest <= 0:
-        return None
+        return True
     preview = page.render(scale=min(1.0, 200 / longest), grayscale=True).to_pil()
     low, high = preview.getextrema()
-    if high - low < 16:
-        return None
-    return page.render(scale=min(dpi / 72, longest_side / longest)).to_pil().convert("RGB")
+    return high - low < _SHADES
+
+
+def render_page(page: pypdfium2.PdfPage, *, dpi: int) -> Image:
+    """The page as a picture for OCR."""
+    return page.render(scale=ocr_scale(max(page.get_size()), dpi)).to_pil().convert("RGB")
 
 
 def _characters(textpage: pypdfium2.PdfTextPage) -> str:

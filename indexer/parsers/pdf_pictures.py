@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from indexer.parsers.layout import Row
-from indexer.parsers.pdf_pages import placement
+from indexer.parsers.pdf_pages import ocr_scale, placement
 
 if TYPE_CHECKING:
     import pypdfium2
@@ -35,10 +35,13 @@ class PictureFinder:
 
     def __init__(self) -> None:
         self._seen: set[bytes] = set()
+        self.left_out = False  # whether the last page had more pictures than are read
 
     def find(self, page: pypdfium2.PdfPage, rows: Sequence[Row]) -> list[Area]:
         """Where the page shows pictures that no text of its text layer stands on."""
-        return list(itertools.islice(self._areas(page, rows), _MOST_PICTURES))
+        areas = list(itertools.islice(self._areas(page, rows), _MOST_PICTURES + 1))
+        self.left_out = len(areas) > _MOST_PICTURES
+        return areas[:_MOST_PICTURES]
 
     def _areas(self, page: pypdfium2.PdfPage, rows: Sequence[Row]) -> Iterator[Area]:
         import pypdfium2
@@ -64,10 +67,10 @@ class PictureFinder:
                 yield area
 
 
-def render_area(page: pypdfium2.PdfPage, area: Area, *, dpi: int, longest_side: int) -> Image:
-    """That part of the page as a picture of at most `longest_side` pixels."""
+def render_area(page: pypdfium2.PdfPage, area: Area, *, dpi: int) -> Image:
+    """That part of the page as a picture for OCR."""
     width, height = page.get_size()
-    scale = min(dpi / 72, longest_side / max(area.x1 - area.x0, area.y1 - area.y0))
+    scale = ocr_scale(max(area.x1 - area.x0, area.y1 - area.y0), dpi)
     crop = (area.x0, height - area.y1, width - area.x1, area.y0)  # cut off: left, bottom, right, top
     return page.render(scale=scale, crop=crop).to_pil().convert("RGB")
 

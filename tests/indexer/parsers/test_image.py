@@ -18,6 +18,7 @@ from indexer.parsers.errors import (
     OcrUnavailable,
     TruncatedFile,
 )
+from indexer.parsers.exif import exif_facts
 from indexer.parsers.formats import name_in_document
 from indexer.parsers.image import caption
 from indexer.parsers.layout import Segment
@@ -108,7 +109,8 @@ def test_a_scanned_page_of_a_pdf_is_read_and_only_that_page(read: Read) -> None:
     document = read(out.getvalue(), "a.pdf")
     assert [block.page for block in document.blocks] == [1, 2]
     assert text_of(document, document.blocks[1]).lower() == "ferry at nine"
-    assert document.warnings == ("Page 2: text came from OCR.",)
+    assert document.metadata["ocr_pages"] == "2"
+    assert document.warnings == ()
     (box,) = document.blocks[1].boxes
     assert 10 < box.x0 < 30
     assert 15 < box.y0 < 35
@@ -150,15 +152,68 @@ def test_every_format_of_pictures_is_decoded(format: str, seen: list[Image.Image
     assert seen[0].size == (420, 130)
 
 
-def test_all_pages_of_a_tiff_are_read_and_the_first_frame_of_an_animation(
-    seen: list[Image.Image], read: Read
-) -> None:
+def test_all_pages_of_a_tiff_are_read(seen: list[Image.Image], read: Read) -> None:
     pages = [picture(str(i)) for i in range(3)]
     tiff = encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:])
     assert [block.page for block in read(tiff, "a.tif").blocks] == [1, 1, 2, 3]
-    gif = encoded(pages[0], "GIF", save_all=True, append_images=pages[1:])
-    assert {block.page for block in read(gif, "a.gif").blocks} == {1}
+    assert len(seen) == 3
+
+
+@pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG"])
+def test_frames_of_an_animation_that_differ_are_read_once(
+    format: str, seen: list[Image.Image], read: Read
+) -> None:
+    one, two = picture("Step 1"), picture("Step 2")
+    frames = [one, two, one, two, two]
+    options = {"duration": 100, "lossless": True} if format == "WEBP" else {"duration": 100}
+    data = encoded(frames[0], format, save_all=True, append_images=frames[1:], **options)
+    document = read(data, f"a.{format.lower()}")
+    assert len(seen) == 2
+    assert [block.page for block in document.blocks] == [1, 1], "the second shows no line that is new"
+
+
+def test_lines_that_stay_in_an_animation_are_kept_once_and_new_ones_know_their_frame(
+    monkeypatch: pytest.MonkeyPatch, read: Read
+) -> None:
+    said = iter([["Harbour map", "Pier one"], ["Harbour map", "Pier two"]])
+
+    def read_picture(image: Image.Image) -> OcrResult:
+        segments = [Segment(text, 20, 20 + 36 * i, 200, 50 + 36 * i, 26) for i, text in enumerate(next(said))]
+        return OcrResult(segments, 0.99, size=(float(image.size[0]), float(image.size[1])))
+
+    monkeypatch.setattr(ocr, "read_picture", read_picture)
+    frames = [picture("one"), picture("two")]
+    document = read(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]), "a.gif")
+    assert [(text_of(document, block), block.page) for block in document.blocks[1:]] == [
+        ("Harbour map\nPier one", 1),
+        ("Pier two", 2),
+    ]
+
+
+def test_of_a_film_a_dozen_frames_are_read_from_the_first_to_the_last(
+    seen: list[Image.Image], read: Read
+) -> None:
+    def frame(number: int) -> Image.Image:
+        image = Image.new("L", (90, 90), 255)
+        image.paste(0, (number * 2, 0, number * 2 + 20, 90))
+        return image
+
+    frames = [frame(number) for number in range(30)]
+    document = read(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]), "a.gif")
+    assert len(seen) == 12
+    assert seen[0].getpixel((5, 5)) == (0, 0, 0)
+    assert seen[-1].getpixel((70, 5)) == (0, 0, 0)
+    assert document.warnings == ("Of 30 frames that differ, 12 were read.",)
+
+
+def test_an_animation_is_looked_at_for_as_many_pixels_as_a_picture_may_have(
+    seen: list[Image.Image], read: Read
+) -> None:
+    frames = [picture(str(number)) for number in range(9)]
+    data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    document = read(data, "a.gif", max_pixels=2 * 420 * 130)
     assert len(seen) == 4
+    assert document.warnings == ("Only the first 4 frames were looked at.",)
 
 
 def test_pictures_are_turned_upright_as_the_camera_says(seen: list[Image.Image], read: Read) -> None:
@@ -171,6 +226,48 @@ def test_pictures_are_turned_upright_as_the_camera_says(seen: list[Image.Image],
     assert document.metadata["description"] == "The pier at dawn"
 
 
+def test_a_caption_says_when_and_with_what_a_picture_was_taken(seen: list[Image.Image], read: Read) -> None:
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0110] = "Canon", "Canon EOS 5D"
+    exif[0x0132] = "2025:01:02 03:04:05"  # when it was changed
+    exif.get_ifd(0x8769)[0x9003] = "2024:05:01 12:30:00"
+    document = read(encoded(picture("x"), "JPEG", exif=exif), "north_pier.jpg")
+    assert (
+        text_of(document, document.blocks[0]) == "Image: north pier. Taken 2024-05-01 12:30 with Canon EOS 5D"
+    )
+    assert (document.metadata["created"], document.metadata["camera"]) == ("2024-05-01 12:30", "Canon EOS 5D")
+
+
+def test_what_exif_says_is_cut_and_cleaned(seen: list[Image.Image], read: Read) -> None:
+    exif = Image.Exif()
+    exif[0x010E] = "A pier\x1b[31m red\r\n" + "and on " * 1000
+    exif[0x0110] = "\x07" * 50 + "Camera " * 500
+    exif[0x0132] = "yesterday; rm -rf"
+    document = read(encoded(picture("x"), "JPEG", exif=exif), "a.jpg")
+    said = text_of(document, document.blocks[0])
+    assert said.startswith("Image: a. A pier[31m red and on and on")
+    assert len(said) < 450
+    assert not set("\x1b\x07") & set(said)
+    assert "created" not in document.metadata
+
+
+def test_marks_that_turn_text_around_are_no_part_of_a_caption() -> None:
+    class Picture:
+        def getexif(self) -> Image.Exif:
+            exif = Image.Exif()
+            exif[0x010E] = "The \u202epier\u2066 at\u200b dawn"
+            exif[0x0110] = b"B\xc3\xb6x\x00 hidden"
+            return exif
+
+    assert exif_facts(Picture()) == {"description": "The pier at dawn", "camera": "Böx"}
+
+
+def test_a_damaged_exif_part_costs_nothing_but_itself(seen: list[Image.Image], read: Read) -> None:
+    data = encoded(picture("x"), "JPEG", exif=b"Exif\x00\x00II*\x00\xff\xff\xff\xff" + bytes(range(64)))
+    document = read(data, "a.jpg")
+    assert text_of(document, document.blocks[0]) == "Image: a"
+
+
 def test_transparent_pictures_are_put_on_white(seen: list[Image.Image], read: Read) -> None:
     image = Image.new("RGBA", (100, 50), (0, 0, 0, 0))
     ImageDraw.Draw(image).rectangle((40, 10, 60, 40), fill=(0, 0, 0, 255))
@@ -181,8 +278,8 @@ def test_transparent_pictures_are_put_on_white(seen: list[Image.Image], read: Re
 
 def test_boxes_of_a_very_large_scan_are_in_its_own_pixels(seen: list[Image.Image], read: Read) -> None:
     document = read(encoded(Image.new("1", (8000, 6000), 1), "PNG"), "a.png")
-    assert seen[0].size == (4000, 3000)
-    assert document.blocks[1].boxes[0][1:] == (40.0, 40.0, 400.0, 100.0)
+    assert seen[0].size == (6000, 4500)
+    assert document.blocks[1].boxes[0][1:] == (26.7, 26.7, 266.7, 66.7)
 
 
 def png_header(width: int, height: int) -> bytes:
@@ -241,6 +338,8 @@ def test_captions_are_made_of_words() -> None:
     assert caption("/x/IMG_2024-05-01 northPier.jpeg") == "Image: IMG 2024 05 01 north Pier"
     assert caption("photo", "A dog.") == "Image: photo. A dog."
     assert caption("a.picture.with.dots.PNG") == "Image: a picture with dots"
+    assert caption("a.png", "A dog.", "2024-05-01") == "Image: a. A dog. Taken 2024-05-01"
+    assert caption("a.txt", camera="Box") == "Taken with Box"
 
 
 def test_a_caption_does_not_name_a_file_that_could_be_renamed_unnoticed() -> None:

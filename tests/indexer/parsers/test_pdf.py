@@ -179,7 +179,8 @@ def test_a_pdf_with_the_wrong_extension_is_read_and_says_so(read: Read) -> None:
     assert read(make_pdf([page()]), "a.txt").format == "pdf"
     text = read("words that were never a PDF\n", "a.pdf")
     assert text.format == "text"
-    assert "The name says pdf" in text.warnings[0]
+    assert text.metadata["named_as"] == "pdf"
+    assert text.warnings == (), "nothing of it is missing"
 
 
 def hostile(pages: bytes, *more: bytes, trailer: str = "/Root 1 0 R") -> bytes:
@@ -226,6 +227,37 @@ def test_pages_beyond_the_limit_are_left_out_with_a_warning(read: Read) -> None:
     document = read(make_pdf([page() for _ in range(5)]), "a.pdf", max_pages=2)
     assert {block.page for block in document.blocks} == {1, 2}
     assert "first 2 of 5 pages" in document.warnings[0]
+
+
+def test_a_blank_page_is_no_loss(read: Read) -> None:
+    assert read(make_pdf([page(), [], page()]), "a.pdf").warnings == ()
+
+
+def scans(num_pages: int, *, with_text: int = 0) -> bytes:
+    """Pages that are pictures, after some that have text."""
+    writer = pypdf.PdfWriter()
+    if with_text:
+        writer.append(io.BytesIO(make_pdf([page() for _ in range(with_text)])))
+    buffer = io.BytesIO()
+    pictures = [Image.linear_gradient("L").resize((300, 400)) for _ in range(num_pages)]
+    pictures[0].save(buffer, "PDF", save_all=True, append_images=pictures[1:])
+    writer.append(io.BytesIO(buffer.getvalue()))
+    out = io.BytesIO()
+    writer.write(out)
+    return out.getvalue()
+
+
+def test_pages_that_ocr_did_not_look_at_are_told_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch, read: Read
+) -> None:
+    data = scans(3, with_text=1)
+    assert read(data, "a.pdf", ocr=False).warnings == ("Pages 2-4: not read by OCR, which is off.",)
+    monkeypatch.setattr("indexer.parsers.pdf.picture_blocks", lambda *_, **__: [])
+    document = read(data, "a.pdf", max_ocr_pages=1)
+    assert document.warnings == (
+        "Page 2: no text was found.",
+        "Pages 3-4: not read by OCR, whose limit of 1 pages and pictures was reached.",
+    )
 
 
 def test_memory_of_waiting_pages_is_bounded_and_order_kept(read: Read) -> None:

@@ -68,7 +68,8 @@ def test_the_text_in_a_picture_beside_text_is_read_where_it_stands(
     assert outline_of(document) == [("text", PROSE), ("text", "Depth below the keel")]
     (box,) = document.blocks[1].boxes
     assert box == pytest.approx((1, 100, 300, 250, 400), abs=1)
-    assert "Page 1: text in pictures came from OCR." in document.warnings
+    assert document.metadata["ocr_picture_pages"] == "1"
+    assert document.warnings == ()
     assert len(seen) == 1
     assert seen[0].getextrema()[0][1] < 60  # it alone was seen, without the page around it
 
