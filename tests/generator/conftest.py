@@ -47,6 +47,12 @@ def _randomise(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
     return model.eval()
 
 
+@pytest.fixture(autouse=True)
+def the_same_random_numbers() -> None:
+    """Whatever tests ran before, and in whichever order."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def randomise() -> Callable[..., torch.nn.Module]:
     """Fill a module with random weights."""
