@@ -234,6 +234,12 @@ def test_rounds_over_http_stream_their_retrievals_and_search_through_the_batcher
 SENTENCES = st.lists(st.sampled_from([*DOCUMENTS.values(), "No idea.", "Perhaps"]), min_size=1, max_size=3)
 
 
+def iterative(pipeline, generator, *, prefetch: bool, read) -> IterativeAnswerer:
+    text_of = pipeline.index.document_text
+    answerer = Answerer(Lazy(lambda: generator), text_of, max_new_tokens=None)
+    return IterativeAnswerer(answerer, ReadAhead(read), prefetch=prefetch)
+
+
 @settings(max_examples=20)
 @given(st.lists(SENTENCES.map(" ".join), min_size=4, max_size=4), st.integers(1, 3), st.integers(2, 4))
 def test_prefetching_changes_neither_hits_nor_answers(folder, drafts, k, rounds):
@@ -241,14 +247,10 @@ def test_prefetching_changes_neither_hits_nor_answers(folder, drafts, k, rounds)
     for prefetch in (True, False):
         generator = Scripted(*drafts)
         with Pipeline.open(folder, embedder=HashingEmbedder(), generator=generator) as pipeline:
-            text_of = pipeline.index.document_text
-            answerer = Answerer(Lazy(lambda made=generator: made), text_of, max_new_tokens=None)
-            iterative = IterativeAnswerer(
-                answerer, ReadAhead(pipeline.retriever.read_ahead), prefetch=prefetch
-            )
+            answering = iterative(pipeline, generator, prefetch=prefetch, read=pipeline.retriever.read_ahead)
             further = pipeline.further_rounds(rounds, k=k)
             result = pipeline.search(QUESTION, k=k)
-            answer = final_answer(iterative.events(QUESTION, result, further=further, retrieval_seconds=0.0))
+            answer = final_answer(answering.events(QUESTION, result, further=further, retrieval_seconds=0.0))
             queries = [one["query"] for one in answer.retrieval.explanation["rounds"]]
             answers.append((answer.text, answer.hits, answer.citations, queries, generator.read))
     assert answers[0] == answers[1]
@@ -271,9 +273,28 @@ def test_what_a_draft_leads_to_is_searched_for_while_it_is_written(pipeline, gen
     def before_token():
         said.append(1)
         if len(generator.read) == 1 and len(said) == len(generator.script[0].split()) + 1:
-            assert asked.wait(60)  # the draft is written but for its mark
+            assert asked.wait(120)  # the draft is written but for its mark
 
     generator.before_token = before_token
     answer = pipeline.ask(QUESTION, rounds=2)
     [further] = answer.retrieval.explanation["rounds"]
     assert searched.count(further["query"]) == 1
+
+
+@pytest.mark.parametrize("prefetch", [True, False])
+def test_the_disk_is_read_while_a_draft_is_written_and_only_then(pipeline, generator, prefetch):
+    reading, read = threading.Event(), []
+
+    def read_ahead(query, max_bytes, *, stopped):
+        read.append((query, len(generator.read)))
+        reading.set()
+        return 0
+
+    generator.before_token = lambda: reading.wait(120) if prefetch else None
+    answering = iterative(pipeline, generator, prefetch=prefetch, read=read_ahead)
+    result, further = pipeline.search(QUESTION), pipeline.further_rounds(2)
+    answer = final_answer(answering.events(QUESTION, result, further=further, retrieval_seconds=0.0))
+    assert len(generator.read) == 2
+    assert [query for query, _ in read] == ([QUESTION] if prefetch else [])
+    assert all(drafts <= 1 for _, drafts in read)
+    assert answer.supported
