@@ -15,6 +15,7 @@ from indexer.errors import EmbedderMismatch
 from indexer.index import Index
 from indexer.parsers import ParseOptions, parse
 from indexer.parsers.errors import NoExtractableText
+from indexer.parsers.thumbnail import make_thumbnail
 from indexer.types import Filters, Thumbnail
 
 WITHOUT_OCR = ParseOptions(ocr=False)
@@ -112,15 +113,26 @@ def test_a_picture_without_a_telling_name_is_called_by_its_size(opened, corpus):
         assert [chunk.text for chunk in view.chunks(view.images()[0])] == ["Image of 60 x 40 pixels"]
 
 
-def test_large_pictures_are_embedded_small_and_keep_their_shape():
-    import io
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((60, 40), (60, 40)),
+        ((3000, 2000), (576, 384)),
+        ((400, 1200), (384, 1152)),
+        ((4000, 10), (30, 10)),  # a model would blow a strip up until its shorter side fits
+        ((1, 900), (1, 3)),
+    ],
+)
+def test_what_a_model_gets_is_small_whatever_the_picture(size, expected):
+    thumbnail = make_thumbnail(Image.new("RGB", size, RED))
+    assert (thumbnail.width, thumbnail.height) == expected
+    assert thumbnail.rgb == bytes(RED) * (expected[0] * expected[1])
 
-    file = io.BytesIO()
-    Image.new("RGB", (3000, 1000), RED).save(file, "PNG")
-    options = ParseOptions(ocr=False, thumbnails=True)
-    thumbnail = parse(file.getvalue(), name="wide.png", options=options).thumbnail
-    assert (thumbnail.width, thumbnail.height) == (1152, 384)
-    assert len(thumbnail.rgb) == 3 * 1152 * 384
+
+def test_of_a_strip_the_middle_is_seen():
+    strip = Image.new("RGB", (90, 10), RED)
+    strip.paste(GREEN, (30, 0, 60, 10))
+    assert make_thumbnail(strip).rgb == bytes(GREEN) * 300
 
 
 def test_the_limit_of_pixels_holds_before_anything_is_decoded(opened, corpus):
