@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,11 @@ def _counts(connection: sqlite3.Connection, query: str) -> dict[Any, int]:
 
 
 def _bytes(folder: Path, pattern: str) -> int:
-    return sum(path.stat().st_size for path in folder.glob(pattern))
+    total = 0
+    for path in folder.glob(pattern):
+        with suppress(FileNotFoundError):  # an ingest has put another in its place since it was listed
+            total += path.stat().st_size
+    return total
 
 
 def _last_ingest(connection: sqlite3.Connection) -> dict[str, Any] | None:

@@ -146,7 +146,8 @@ def _checkpoint(connection: sqlite3.Connection, folder: Path) -> _Problems:
     """The checkpoint, where there is one, is what was written. Having none is no fault: it is rebuilt."""
     stamp = checkpoint.read_stamp(folder)
     if stamp is None:
-        if (folder / checkpoint.STAMP_NAME).exists():
+        # It may have been written just now.
+        if (folder / checkpoint.STAMP_NAME).exists() and checkpoint.read_stamp(folder) is None:
             yield f"{checkpoint.STAMP_NAME} cannot be read.", _REBUILT
         return
     for file in (stamp, *(stamp.base.files if stamp.base else ())):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from store_fakes import HashingEmbedder
 
-from indexer import catalog_reader
+from indexer import catalog_reader, checkpoint
 from indexer.catalog import CATALOG_NAME
 from indexer.errors import EmbedderMismatch, IndexClosed, IndexNotFound, InvalidQuery, UnknownChunk
 from indexer.index import Index
@@ -340,6 +340,37 @@ def test_stats_count_what_is_there(index: Index, corpus: Path):
     assert stats.embedder == "hashing-32"
     assert stats.catalog_bytes > 0
     assert stats.checkpoint_bytes > 0
+
+
+def test_stats_are_told_while_an_ingest_replaces_the_files_that_they_count(
+    index: Index, corpus: Path, monkeypatch: pytest.MonkeyPatch
+):
+    index.ingest([corpus])
+    before, real = index.stats(), Path.glob
+
+    def listed_and_gone(folder: Path, pattern: str) -> list[Path]:
+        return [folder / pattern.replace("*", "-gone"), *real(folder, pattern)]
+
+    monkeypatch.setattr(Path, "glob", listed_and_gone)
+    assert index.stats() == before
+
+
+def test_a_checkpoint_that_is_written_while_it_is_looked_for_is_no_finding(
+    index: Index, corpus: Path, monkeypatch: pytest.MonkeyPatch
+):
+    index.ingest([corpus])
+    stamp, away = index.folder / checkpoint.STAMP_NAME, index.folder / "vectors.away"
+    stamp.rename(away)
+    real = checkpoint.read_stamp
+
+    def read_stamp(folder: Path) -> checkpoint.Stamp | None:
+        found = real(folder)
+        if away.exists():
+            away.rename(stamp)
+        return found
+
+    monkeypatch.setattr(checkpoint, "read_stamp", read_stamp)
+    assert index.verify().findings == ()
 
 
 def _ids(index: Index) -> set[str]:
