@@ -5,7 +5,8 @@ type of row does not have is null. The header is metadata of the file. Vectors a
 
 A file to import may have been made to do harm. Parquet allows a few bytes to stand for gigabytes: what is
 packed, and what is repeated. So the sizes that the file declares are bounded before anything is unpacked, and
-encodings that repeat values, which an export does not use, are refused.
+encodings that repeat values, which an export does not use, are refused. Pages that are not what the file
+declares are beyond what can be seen from here: their lists may take much memory.
 """
 
 from __future__ import annotations
