@@ -98,6 +98,22 @@ def test_it_is_one_chunk_of_the_kind_image_with_its_caption(opened, pictures):
     assert {chunk.text for chunk in chunks} == {"Image: red boat", "Image: green hill"}
 
 
+def test_of_a_picture_with_text_the_chunk_with_the_caption_stands_for_it(opened, pictures, monkeypatch):
+    def read_text(builder, image, *, page, **_) -> int:
+        for line in range(40):
+            builder.add("text", f"The boat number {line} left the harbour at nine in the morning.", page=page)
+        return 40
+
+    monkeypatch.setattr("indexer.parsers.image.add_picture", read_text)
+    opened.ingest([pictures])
+    with opened.view() as view:
+        numbers, _ = view.images()
+        chunks = view.chunks(numbers)
+        assert view.count() > 8  # of one page several chunks
+    assert sorted(chunk.text.splitlines()[0] for chunk in chunks) == ["Image: green hill", "Image: red boat"]
+    assert len({chunk.document_id for chunk in chunks}) == 2
+
+
 def test_its_vector_is_that_of_its_pixels(opened, pictures):
     ingest(opened, pictures)
     vectors = shown(opened)

@@ -158,6 +158,19 @@ def test_a_question_is_embedded_once(corpus):
         assert sorted(sight.questions) == ["amber", "basin"]
 
 
+def test_a_cache_on_disk_is_read_by_who_searches_pictures_and_who_does_not(corpus, tmp_path):
+    file = tmp_path / "cache.safetensors"
+    sight = FakeSight()
+    with Retriever(corpus, FakeEmbedder(), cache_file=file, image_embedder=sight) as retriever:
+        expected = found(retriever.search("amber", k=2))
+    with Retriever(corpus, FakeEmbedder(), cache_file=file, image_embedder=sight) as retriever:
+        assert retriever.cache.stats().num_lists == 1
+        assert found(retriever.search("amber", k=2)) == expected
+    with Retriever(corpus, FakeEmbedder(), cache_file=file) as retriever:
+        assert retriever.cache.stats().num_lists == 1
+        assert "by_picture" not in retriever.search("amber", k=2).explanation
+
+
 def test_an_answer_without_pictures_is_never_served_for_one_with(corpus):
     """Caches may be shared: who looks at pictures, and with which weight, is part of every key."""
     cache = RetrievalCache()
