@@ -26,6 +26,7 @@ from generator.errors import InvalidPrompt, TokenizerMissing
 from generator.generator import Generator, Prompt
 from generator.loading import ModelFolder, resolve_folder
 from generator.lora import LoraAdapter, attach_lora, merge_lora
+from generator.model.fused_layers import check_fusible
 from generator.model.transformer import Transformer
 from generator.prompting import UNANSWERABLE, CachedOrder, GroundedPrompt, build_prompt
 from generator.quantization import quantize_int8
@@ -54,24 +55,36 @@ class CheckpointGenerator(Generator):
         *,
         eos_token_ids: frozenset[int] = frozenset(),
         engine: ContinuousBatchingEngine | None = None,
+        compile_layers: bool = False,
     ) -> None:
-        """`engine` is one over the same model, set up by the caller; by default one is made on use."""
+        """`engine` is one over the same model, set up by the caller; by default one is made on use.
+
+        `compile_layers` is for the latter. Raises UnsupportedOperation and CompilerUnavailable.
+        """
+        if compile_layers:
+            check_fusible(model)
         self.model = model
         self.tokenizer = tokenizer
         self.eos_token_ids = eos_token_ids | (tokenizer.eos_token_ids if tokenizer else frozenset())
         self._engine = engine
+        self._compile_layers = compile_layers
         self._engine_lock = threading.Lock()
 
     @classmethod
     def load(
-        cls, name_or_path: str | Path, *, device: torch.device, dtype: torch.dtype
+        cls,
+        name_or_path: str | Path,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        compile_layers: bool = False,
     ) -> CheckpointGenerator:
         """Load a model folder or hub name; a folder without tokenizer takes token ids only."""
         path = resolve_folder(name_or_path)
         folder = ModelFolder.open(path)
         tokenizer = Tokenizer.from_folder(path)
         model = folder.load_weights(device=device, dtype=dtype)
-        return cls(model, tokenizer, eos_token_ids=folder.eos_token_ids)
+        return cls(model, tokenizer, eos_token_ids=folder.eos_token_ids, compile_layers=compile_layers)
 
     def load_lora(self, folder: str | Path) -> None:
         """Put a PEFT adapter beside the weights."""
@@ -89,7 +102,11 @@ class CheckpointGenerator(Generator):
         with self._engine_lock:
             if self._engine is None:
                 self._engine = ContinuousBatchingEngine(
-                    self.model, self.tokenizer, eos_token_ids=self.eos_token_ids, speculation=True
+                    self.model,
+                    self.tokenizer,
+                    eos_token_ids=self.eos_token_ids,
+                    speculation=True,
+                    compile_layers=self._compile_layers,
                 )
             return self._engine
 

@@ -41,12 +41,14 @@ class Generator(ABC):
         embeddings_folder: Path | None = None,
         adapter: str | Path | None = None,
         quantization: str = "none",
+        compile_layers: bool = False,
     ) -> Generator:
         """Load "reader" (the embedded default), a model folder, or a model on the Hugging Face hub.
 
         The reader takes its word embeddings from `embeddings_folder`, the embedder's model folder. `adapter`
         is a PEFT LoRA folder to merge into the weights. `quantization="int8"` then halves the bytes of the
-        weights against bfloat16 (see `generator.quantization`).
+        weights against bfloat16 (see `generator.quantization`). `compile_layers` compiles the model's layers
+        at first use, which is meant for GPUs (see `generator.model.fused_layers`).
         """
         from generator.hardware import resolve_device, resolve_dtype
         from generator.quantization import check_quantization
@@ -66,12 +68,18 @@ class Generator(ABC):
                     "The reader is not quantised: its time goes into reading many tokens at once.",
                     hint="Use dtype, or name a model folder instead.",
                 )
+            if compile_layers:
+                raise UnsupportedOperation(
+                    "The reader's layers are not compiled.", hint="Name a model folder instead."
+                )
             return ReaderGenerator.load(
                 device=place, dtype=number_format, embeddings_folder=embeddings_folder
             )
         from generator.checkpoint import CheckpointGenerator
 
-        loaded = CheckpointGenerator.load(name_or_path, device=place, dtype=number_format)
+        loaded = CheckpointGenerator.load(
+            name_or_path, device=place, dtype=number_format, compile_layers=compile_layers
+        )
         if adapter is not None:
             loaded.load_lora(adapter)
             loaded.merge_lora()

@@ -93,8 +93,11 @@ class DecodeGraphs:
         self._recorder: GraphRecorder | None = recorder
         self._max_rows = min(max_rows, MOST_GRAPH_ROWS)
         self._table_sizes = [
-            min(group.num_slots, _most_visible(group.window, max_sequence_tokens, backend.block_size))
-            // backend.block_size
+            most_visible_blocks(
+                group.window,
+                max_sequence_tokens=min(max_sequence_tokens, group.num_slots),
+                block_size=backend.block_size,
+            )
             for group in pool.groups
         ]
         self._graphs: dict[int, _Graph] = {}  # by number of rows
@@ -164,7 +167,9 @@ class DecodeGraphs:
         return model.project(model.finish(hidden)[0])
 
 
-def _most_visible(window: int | None, max_sequence_tokens: int, block_size: int) -> int:
-    """Slots in the blocks that one token sees at most, itself included."""
-    most = max_sequence_tokens if window is None else min(max_sequence_tokens, window + block_size - 1)
-    return -(-most // block_size) * block_size
+def most_visible_blocks(window: int | None, *, max_sequence_tokens: int, block_size: int) -> int:
+    """Blocks that hold what one token sees at most, itself included."""
+    if window is not None:
+        # The window may begin with the last slot of a block.
+        max_sequence_tokens = min(max_sequence_tokens, window + block_size - 1)
+    return -(-max_sequence_tokens // block_size)

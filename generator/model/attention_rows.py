@@ -64,9 +64,8 @@ class PackedNumbers:
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]], *, device: torch.device) -> None:
         sizes = [int(np.prod(shape)) for shape in shapes.values()]
-        on_gpu = device.type == "cuda"
-        self._host = torch.zeros(sum(sizes), dtype=torch.int64, pin_memory=on_gpu)
-        self._device = torch.zeros_like(self._host, device=device) if on_gpu else self._host
+        self._host = torch.zeros(sum(sizes), dtype=torch.int64, pin_memory=device.type == "cuda")
+        self._device = torch.zeros_like(self._host, device=device)
         self.host: dict[str, np.ndarray] = {}
         self.device: dict[str, torch.Tensor] = {}
         parts = zip(self._host.split(sizes), self._device.split(sizes), strict=True)
@@ -76,8 +75,7 @@ class PackedNumbers:
 
     def upload(self) -> None:
         """Bring the device what the host has. The host's arrays may change again once a result has come."""
-        if self._device is not self._host:
-            self._device.copy_(self._host, non_blocking=True)
+        self._device.copy_(self._host, non_blocking=True)
 
 
 @dataclass(frozen=True, slots=True)

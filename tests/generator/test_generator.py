@@ -371,6 +371,13 @@ def test_the_reader_takes_no_adapter(tmp_path: Path) -> None:
         Generator.load("reader", device="cpu", adapter=tmp_path)
 
 
+def test_compiled_layers_are_refused_where_there_are_none(folder: Path) -> None:
+    with pytest.raises(UnsupportedOperation, match="on GPUs only"):
+        Generator.load(folder, device="cpu", compile_layers=True)
+    with pytest.raises(UnsupportedOperation, match="not compiled"):
+        Generator.load("reader", device="cpu", compile_layers=True)
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_narrow_dtypes_generate_on_the_cpu(folder: Path, dtype: str) -> None:
     loaded = Generator.load(folder, device="cpu", dtype=dtype)

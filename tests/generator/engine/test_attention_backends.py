@@ -158,6 +158,7 @@ def test_rows_of_padding_and_unused_entries_name_no_block() -> None:
     for array in numbers.host.values():
         array.fill(7)  # left over from a step before
     QueryRows.fill(numbers, rows, no_token=99)
+    numbers.upload()
     on_device = QueryRows.of(numbers, num_groups=1)
     tables = row_tables(on_device, 0, num_blocks=NUM_SLOTS // 4)
     assert on_device.tokens.flatten().tolist() == [batch.spans[0].offset, batch.spans[4].offset, 99, 99]

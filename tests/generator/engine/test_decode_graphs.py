@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from generator.engine.decode_graphs import DecodeGraphs
+from generator.cache.memory import KVGroup
+from generator.engine.decode_graphs import DecodeGraphs, most_visible_blocks
 from generator.engine.engine import ContinuousBatchingEngine
 from generator.engine.requests import GenerationRequest, RequestProgress
 from generator.errors import InvalidEngineConfig
@@ -105,7 +106,7 @@ def test_replayed_steps_give_the_tokens_of_steps_that_python_runs(
     family: str, build_engine: Build, with_graphs: Build, finish: Finish
 ) -> None:
     recorder = TracingRecorder()
-    wanted = requests(11, 3, 7, 1, 18, max_new_tokens=9)
+    wanted = requests(11, 3, 18, max_new_tokens=9)
     found = finish(with_graphs(recorder, family), wanted, steps_between=2)
     assert tokens(found) == tokens(finish(build_engine(family), wanted, steps_between=2))
     assert recorder.num_replayed > recorder.num_recorded  # buffers were filled anew and graphs used again
@@ -156,6 +157,17 @@ def test_where_nothing_can_be_recorded_the_engine_goes_on_without_and_says_so_on
     assert recorder.num_tries == 1
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert engine.runner.graphs.num_rows == ()
+
+
+@pytest.mark.parametrize("window", [None, 1, 2, 4, 5, 6, 17])
+def test_a_tables_buffer_holds_what_any_token_sees(window: int | None) -> None:
+    group = KVGroup(window, (0,), 400)
+    for block_size in (1, 4, 16):
+        most = most_visible_blocks(window, max_sequence_tokens=96, block_size=block_size)
+        needed = [
+            position // block_size - group.first_visible(position) // block_size + 1 for position in range(96)
+        ]
+        assert max(needed) == most
 
 
 @pytest.mark.parametrize(
