@@ -12,7 +12,15 @@ from indexer import catalog_reader, statistics
 from indexer.catalog import Catalog
 from indexer.near_duplicates import near_duplicates
 from indexer.run_journal import RunRecord, last_runs
-from indexer.types import Chunk, FileStatus, IndexChanges, IndexStats, NearDuplicatesReport, VerifyReport
+from indexer.types import (
+    Chunk,
+    FileStatus,
+    IndexChanges,
+    IndexStats,
+    NearDuplicatesReport,
+    PartialFile,
+    VerifyReport,
+)
 
 if TYPE_CHECKING:
     from indexer.embedding import Embedder
@@ -58,6 +66,11 @@ class IndexContents:
         """Every file that is not searchable as it is now, and why."""
         with self.catalog.read() as connection:
             return list(catalog_reader.file_statuses(connection, only_not_indexed=True))
+
+    def partial_files(self) -> list[PartialFile]:
+        """Every file that is searchable, but not whole, and what is missing."""
+        with self.catalog.read() as connection:
+            return list(catalog_reader.partial_files(connection))
 
     def runs(self, limit: int = 10) -> list[RunRecord]:
         """The last ingests and imports, and how each ended; the newest first."""

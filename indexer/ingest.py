@@ -263,9 +263,11 @@ class _Run:
                 tally.indexed += 1
                 with self._catalog.read() as connection:
                     tally.chunks += catalog_reader.chunks_of_document(connection, outcome.document)
+                    tally.partial += catalog_reader.is_partial(connection, outcome.document)
             case Converted():
                 tally.indexed += 1
                 tally.chunks += len(outcome.drafts)
+                tally.partial += bool(outcome.document.warnings)
                 tally.bytes += outcome.file.size
                 tally.parse_seconds += outcome.seconds
             case Skipped():

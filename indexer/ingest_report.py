@@ -70,6 +70,7 @@ class Tally:
     embed_seconds: float = 0.0
     commit_seconds: float = 0.0
     wait_seconds: float = 0.0
+    partial: int = 0
 
     def fail(self, failure: Failed, kept_since: float | None) -> None:
         """List a file that failed, and say so if its last good version stays searchable."""
@@ -105,6 +106,7 @@ class Tally:
             embed_seconds=self.embed_seconds,
             commit_seconds=self.commit_seconds,
             wait_seconds=self.wait_seconds,
+            partial=self.partial,
         )
 
     def summary(self) -> dict[str, Any]:

@@ -56,12 +56,16 @@ def vector_settings(settings: Settings) -> VectorSettings:
     return VectorSettings(exact_chunks=settings.exact_chunks, recall_target=settings.recall_target)
 
 
-def parse_options(settings: ParsingSettings) -> ParseOptions:
-    """Returns the parsers' options; raises InvalidSetting when the password file cannot be read."""
+def parse_options(settings: ParsingSettings, *, password: str | None = None) -> ParseOptions:
+    """Returns the parsers' options; raises InvalidSetting when the password file cannot be read.
+
+    A `password` takes the place of the one in the file.
+    """
     from indexer.parsers import ParseOptions
 
     names = {field.name for field in fields(settings)} & {field.name for field in fields(ParseOptions)}
-    password = _first_line(settings.password_file) if settings.password_file else None
+    if password is None and settings.password_file:
+        password = _first_line(settings.password_file)
     return ParseOptions(**{name: getattr(settings, name) for name in names}, password=password)
 
 

@@ -138,17 +138,21 @@ class Pipeline:
         prune: bool | None = None,
         jobs: int | None = None,
         retry_failed: bool = False,
+        password: str | None = None,
         progress: Callable[[IngestProgress], None] | None = None,
     ) -> IngestReport:
         """Brings the index up to date with files and folders; `prune` also forgets files that are gone.
 
         Unchanged files are neither parsed nor embedded, nor are those that failed before, unless
-        `retry_failed`. Raises PathNotFound before anything is done when a path does not exist, and
+        `retry_failed`. `password` is tried on encrypted PDFs, in place of the one in the settings' password
+        file; it is not kept. Raises PathNotFound before anything is done when a path does not exist, and
         InvalidSetting for a password file that cannot be read; a document that cannot be read is a failure
         in the report, not an exception.
         """
         named = self._existing(paths)
-        return self._ingest(named, prune=prune, jobs=jobs, retry_failed=retry_failed, progress=progress)
+        return self._ingest(
+            named, prune=prune, jobs=jobs, retry_failed=retry_failed, password=password, progress=progress
+        )
 
     def watch(
         self,
@@ -157,6 +161,7 @@ class Pipeline:
         prune: bool | None = None,
         jobs: int | None = None,
         retry_failed: bool = False,
+        password: str | None = None,
         poll_seconds: float = 2.0,
         progress: Callable[[IngestProgress], None] | None = None,
         on_trouble: Callable[[IndexerError], None] = lambda _: None,
@@ -175,7 +180,12 @@ class Pipeline:
         def ingest(there: Iterable[str | os.PathLike[str]]) -> IngestReport:
             found = [Path(path) for path in there]
             return self._ingest(
-                found, prune=prune, jobs=jobs, retry_failed=next(retry, False), progress=progress
+                found,
+                prune=prune,
+                jobs=jobs,
+                retry_failed=next(retry, False),
+                password=password,
+                progress=progress,
             )
 
         exclude = [self.index.folder]
@@ -396,6 +406,7 @@ class Pipeline:
         prune: bool | None,
         jobs: int | None,
         retry_failed: bool,
+        password: str | None,
         progress: Callable[[IngestProgress], None] | None,
     ) -> IngestReport:
         from ragserve import parts
@@ -406,7 +417,7 @@ class Pipeline:
             prune=self.settings.prune if prune is None else prune,
             jobs=jobs if jobs is not None else self.settings.jobs,
             progress=progress,
-            parse_options=parts.parse_options(parsing),
+            parse_options=parts.parse_options(parsing, password=password),
             parse_limits=parts.parse_limits(parsing),
             retry_failed=retry_failed,
         )

@@ -87,7 +87,7 @@ def encrypted_pdf(name: str, data: bytes, *, password_given: bool) -> EncryptedP
         )
     return EncryptedPdf(
         f"{file_title(name)} is encrypted{what} and needs a password.",
-        hint="Name a file with its password by --password-file, or save a copy without one.",
+        hint="Give it by --password or --password-file, or save a copy without one.",
     )
 
 

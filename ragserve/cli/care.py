@@ -18,10 +18,11 @@ from ragserve.cli.session import open_index, settings_from
 
 if TYPE_CHECKING:
     from indexer.run_journal import RunRecord
-    from indexer.types import FileStatus, IndexStats, NearDuplicatesReport
+    from indexer.types import FileStatus, IndexStats, NearDuplicatesReport, PartialFile
 
 
 _SHOWN_RUNS = 5
+_SHOWN_WARNINGS = 5  # of a file
 ReembedFlag = Annotated[
     int,
     typer.Option(
@@ -82,13 +83,14 @@ def verify(
 def doctor(
     index: flags.IndexFlag = None, as_json: flags.JsonFlag = False, debug: flags.DebugFlag = False
 ) -> None:
-    """List the files that are not searchable, and why; and files that are alike.
+    """List the files that are not searchable, or not whole, and why; and files that are alike.
 
     The exit code is 1 when a file failed, or the last run was cut off; files that are deliberately left out
     do not count, nor do those that have the same or nearly the same text.
     """
     with open_index(settings_from(index=index)) as opened:
         statuses = opened.doctor()
+        partial = opened.partial_files()
         cut_off = [run for run in opened.runs(1) if run.is_cut_off]
         alike = opened.near_duplicates()
     failed = [status for status in statuses if status.status == "failed"]
@@ -99,6 +101,7 @@ def doctor(
                 "cut_off": plain(cut_off[0]) if cut_off else None,
                 "failed": plain(failed),
                 "skipped": plain(skipped),
+                "partial": plain(partial),
                 "near_duplicates": plain(alike.groups),
                 "near_duplicates_total": alike.total,
             }
@@ -108,6 +111,7 @@ def doctor(
             _print_cut_off(run)
         _print_statuses("Failed", failed)
         _print_statuses("Skipped", skipped)
+        _print_partial(partial)
         if not statuses and not cut_off:
             output.print_text("Every file that was found is searchable.")
         _print_near_duplicates(alike)
@@ -194,6 +198,19 @@ def _print_statuses(title: str, statuses: list[FileStatus]) -> None:
         output.print_text(output.fill(status.reason, first="    ", width=columns))
         if status.hint:
             output.print_text(output.fill(status.hint, first="    -> ", width=columns))
+
+
+def _print_partial(files: list[PartialFile]) -> None:
+    if not files:
+        return
+    columns = output.width(sys.stdout)
+    output.print_text("Indexed, but not whole:")
+    for file in files:
+        output.print_text(f"  {display_path(file.uri)}")
+        for warning in file.warnings[:_SHOWN_WARNINGS]:
+            output.print_text(output.fill(warning, first="    ", width=columns))
+        if len(file.warnings) > _SHOWN_WARNINGS:
+            output.print_text(f"    and {len(file.warnings) - _SHOWN_WARNINGS:,} more; --json lists them")
 
 
 def _print_near_duplicates(alike: NearDuplicatesReport) -> None:

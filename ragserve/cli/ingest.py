@@ -13,6 +13,7 @@ from ragserve.cli import output
 from ragserve.cli.exits import SOME_WORK_FAILED, stop
 from ragserve.cli.render import display_path
 from ragserve.cli.session import open_pipeline, settings_from
+from ragserve.errors import InvalidSetting
 
 if TYPE_CHECKING:
     from indexer.errors import IndexerError
@@ -46,6 +47,9 @@ def ingest(
             show_default=False,
         ),
     ] = 2.0,
+    password: Annotated[
+        bool, typer.Option("--password", help="Ask on the terminal for the password of encrypted PDFs.")
+    ] = False,
     password_file: Annotated[
         Path | None,
         typer.Option(
@@ -74,12 +78,14 @@ def ingest(
         device=device,
         dtype=dtype,
     )
+    secret = _ask_for_password() if password else None
     with open_pipeline(settings, create=True, read_only=False) as pipeline:
         if watch:
-            _watch(pipeline, paths, retry_failed=retry_failed, poll_seconds=poll_seconds, as_json=as_json)
+            options = {"retry_failed": retry_failed, "password": secret, "poll_seconds": poll_seconds}
+            _watch(pipeline, paths, as_json=as_json, **options)
             return
         with ingest_progress() as progress:
-            report = pipeline.ingest(paths, progress=progress, retry_failed=retry_failed)
+            report = pipeline.ingest(paths, progress=progress, retry_failed=retry_failed, password=secret)
     if as_json:
         output.print_json(report_to_dict(report))
     else:
@@ -90,9 +96,27 @@ def ingest(
         stop(SOME_WORK_FAILED)
 
 
-def _watch(
-    pipeline: Pipeline, paths: list[Path], *, retry_failed: bool, poll_seconds: float, as_json: bool
-) -> None:
+def _ask_for_password() -> str:
+    """Returns what is typed, unseen. A flag's value would stand in the shell's history and in `ps`."""
+    import getpass
+
+    if not on_terminal():
+        raise InvalidSetting(
+            "--password asks on a terminal, and there is none.",
+            hint="Use --password-file with a file that only you may read.",
+        )
+    secret = getpass.getpass("Password of encrypted PDFs: ", stream=sys.stderr)
+    if not secret:
+        raise InvalidSetting("The password is empty.", hint="Type it, or leave --password out.")
+    return secret
+
+
+def on_terminal() -> bool:
+    """Whether somebody can be asked."""
+    return sys.stdin.isatty()
+
+
+def _watch(pipeline: Pipeline, paths: list[Path], *, as_json: bool, **options: Any) -> None:
     """Reports every pass: a table, or a line of JSON. No bar: it would stand there between the passes."""
     told: list[str] = []  # the last trouble, which is not repeated at every attempt
 
@@ -101,8 +125,7 @@ def _watch(
             told[:] = [error.message]
             output.note(f"{error.message} Trying again.")
 
-    reports = pipeline.watch(paths, retry_failed=retry_failed, poll_seconds=poll_seconds, on_trouble=tell)
-    for report in reports:
+    for report in pipeline.watch(paths, on_trouble=tell, **options):
         told.clear()
         try:
             if as_json:
@@ -124,6 +147,7 @@ def report_to_dict(report: IngestReport) -> dict[str, Any]:
         "removed": report.removed,
         "skipped": report.skipped,
         "missing": report.missing,
+        "partial": report.partial,
         "failed": [
             {"uri": failure.uri, "reason": failure.reason, "hint": failure.hint, "code": failure.code}
             for failure in report.failed
@@ -145,6 +169,7 @@ def _print_report(report: IngestReport) -> None:
     columns = output.width(sys.stdout)
     rows = [
         ("indexed", report.indexed, "new or changed files"),
+        ("partial", report.partial, "of these, not whole; `ragserve doctor` says why"),
         ("unchanged", report.unchanged, "not read again"),
         ("skipped", report.skipped, "not documents; `ragserve doctor` lists them"),
         ("failed", len(report.failed), "listed below"),

@@ -8,6 +8,7 @@ import sys
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import NamedTuple
+from zipfile import ZipFile
 
 import pytest
 from pypdf import PdfWriter
@@ -100,6 +101,44 @@ def test_an_encrypted_pdf_is_read_with_the_password_of_a_file(ragserve, corpus, 
     assert "locked.pdf, page" in ragserve("search", "mean wind Wagtail", "--path", "*.pdf").out
 
 
+def test_a_password_is_asked_for_unseen_and_goes_nowhere_else(ragserve, corpus, home, monkeypatch):
+    writer = PdfWriter(clone_from=EXAMPLES / "handbook.pdf")
+    writer.encrypt("open sesame", algorithm="RC4-128")
+    writer.write(corpus / "locked.pdf")
+    found = ragserve("ingest", "corpus", "--password")
+    assert found.code == 2
+    assert "there is none" in found.err, "no terminal"
+    asked: list[str] = []
+    monkeypatch.setattr("ragserve.cli.ingest.on_terminal", lambda: True)
+    monkeypatch.setattr("getpass.getpass", lambda prompt, stream: asked.append(prompt) or "open sesame")
+    assert ragserve("ingest", "corpus", "--jobs", "1", "--password").code == 0
+    assert asked == ["Password of encrypted PDFs: "]
+    files = [path for path in (home / ".ragserve").rglob("*") if path.is_file()]
+    assert files
+    assert not any(b"open sesame" in path.read_bytes() for path in files)
+    monkeypatch.setattr("getpass.getpass", lambda prompt, stream: "")
+    found = ragserve("ingest", "corpus", "--password")
+    assert (found.code, "empty" in found.err) == (2, True)
+
+
+def test_files_that_are_not_whole_are_counted_by_ingest_and_listed_by_doctor(filled, corpus):
+    with ZipFile(corpus / "notes.zip", "w") as archive:
+        archive.writestr("wind.txt", "The mean wind is four knots.")
+        for number in range(7):
+            archive.writestr(f"{number}.pdf", "%PDF-1.7 nothing of a PDF")
+    found = filled("ingest", "corpus", "--jobs", "1")
+    assert found.code == 0
+    assert "partial    1  of these, not whole; `ragserve doctor` says why\n" in found.out
+    assert filled("ingest", "corpus", "--jobs", "1", "--json").document["partial"] == 0
+    found = filled("doctor")
+    assert found.code == 0
+    listed = found.out.partition("Indexed, but not whole:\n  corpus/notes.zip\n")[2].splitlines()
+    assert listed[0].startswith("    0.pdf: 0.pdf ")
+    assert "    and 2 more; --json lists them" in listed
+    (partial,) = filled("doctor", "--json").document["partial"]
+    assert len(partial["warnings"]) == 7
+
+
 def test_prune_forgets_what_is_gone_and_without_it_nothing_is_forgotten(filled, corpus):
     (corpus / "garden.txt").unlink()
     assert filled("ingest", "corpus", "--json").document["missing"] == 1
@@ -138,7 +177,7 @@ def test_search_prints_hits_with_the_documented_names(filled, corpus):
     chunk = first["chunk"]
     assert chunk["uri"] == str((corpus / "garden.txt").resolve())
     assert set(chunk) == {
-        *("id", "document_id", "uri", "uris", "text", "start", "end", "page", "boxes"),
+        *("id", "document_id", "uri", "uris", "text", "start", "end", "page", "lines", "boxes"),
         *("heading_path", "kind"),
     }
     assert chunk["uris"] == [chunk["uri"]]
@@ -183,7 +222,7 @@ def test_what_becomes_of_the_best_passages_can_be_said_in_a_call(filled):
 
 def test_search_for_people_names_file_score_and_text(filled):
     found = filled("search", "Mara Ellison")
-    assert "  1. corpus/bridge.md (score" in found.out
+    assert "  1. corpus/bridge.md, lines 1-7 (score" in found.out
     assert "designed the Lantern bridge" in found.out
     assert found.err == ""
 
@@ -192,7 +231,7 @@ def test_query_answers_and_lists_its_sources(filled):
     found = filled("query", "Who designed the Lantern bridge?")
     assert found.code == 0
     assert "Mara Ellison designed the Lantern bridge in 1931. [1]" in " ".join(found.out.split())
-    assert "Sources:\n  [1] corpus/bridge.md (score" in found.out
+    assert "Sources:\n  [1] corpus/bridge.md, line 3 (score" in found.out
     assert '"Mara Ellison designed' in found.out
     assert found.err == ""
 
