@@ -88,6 +88,15 @@ def test_the_folder_that_sentence_transformers_saves_gives_the_same_vectors(clip
     np.testing.assert_allclose(other.embed_texts(["a heron"]), embedder.embed_texts(["a heron"]), atol=1e-5)
 
 
+def test_the_form_of_the_first_clip_models_on_the_hub_is_read_too(clip, embedder, tmp_path):
+    shutil.copytree(clip, tmp_path / "old" / "0_CLIPModel")
+    module = {"idx": 0, "name": "0", "path": "0_CLIPModel", "type": "sentence_transformers.models.CLIPModel"}
+    (tmp_path / "old" / "modules.json").write_text(json.dumps([module]))
+    old = ImageEmbedder(str(tmp_path / "old"), device="cpu")
+    np.testing.assert_allclose(old.embed_images([picture(1)]), embedder.embed_images([picture(1)]), atol=1e-5)
+    np.testing.assert_allclose(old.embed_texts(["a heron"]), embedder.embed_texts(["a heron"]), atol=1e-5)
+
+
 def test_towers_of_other_makes_serve_as_well(tmp_path):
     pair = ImageEmbedder(str(save_tiny_pair(tmp_path / "pair")), device="cpu")
     assert pair.embed_images([picture(1)]).shape == (1, DIMENSION)
