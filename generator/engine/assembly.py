@@ -53,7 +53,7 @@ def build_runner(
     if cuda_graphs and device.type != "cuda":
         raise InvalidEngineConfig(f"There are no CUDA graphs on {device}.", hint="Leave cuda_graphs out.")
     block_size = memory.block_size if isinstance(memory, PagedMemory) else None
-    backend = _backend("fixed" if deterministic else attention, device, block_size)
+    backend = choose_backend("fixed" if deterministic else attention, device, block_size)
     pages = isinstance(backend, PagedBackend)
     if cuda_graphs and not pages:
         raise InvalidEngineConfig(
@@ -86,7 +86,8 @@ def build_runner(
     return ModelRunner(model, memory, pool, backend, deterministic=deterministic, graphs=graphs)
 
 
-def _backend(name: str, device: torch.device, block_size: int | None) -> AttentionBackend:
+def choose_backend(name: str, device: torch.device, block_size: int | None) -> AttentionBackend:
+    """The attention of a name; with "auto" one that needs no compiler where there is none."""
     try:
         backend = backend_named(name, device, block_size=block_size)
         if isinstance(backend, PagedBackend) and device.type != "cpu":
