@@ -1,7 +1,9 @@
 """Decoding on a GPU in the shape of Llama 3.1 8B, beside transformers with static cache and compile.
 
     python benchmarks/engine_gpu.py [--shape llama-3.1-8b] [--batches 1 32] [--no-generate-batch] ...
+    python benchmarks/engine_gpu.py --attention sdpa | --no-cuda-graphs | --compile-layers
 
+The second line takes the engine's parts away or adds one, to see what each is worth; what ran is printed.
 The same random weights on both sides, one after the other on the same GPU, in turns. Prefill is left out of
 the decode figures but for generate_batch, which reports no token times: it is compared over the whole run. A
 step has to read every weight and all keys and values once, so measured bandwidth over those bytes is the
@@ -34,6 +36,8 @@ from engine_setup import (
 from engine_throughput import their_batch
 from transformer_vs_transformers import seconds
 
+from generator import ContinuousBatchingEngine
+from generator.model.fused_layers import FusedLayer
 from generator.model.transformer import Transformer
 
 
@@ -43,6 +47,9 @@ def main() -> None:
     parser.add_argument("--prompt-tokens", type=int, default=1024)
     parser.add_argument("--new-tokens", type=int, default=128)
     parser.add_argument("--no-generate-batch", action="store_true")
+    parser.add_argument("--attention", default="auto")
+    parser.add_argument("--no-cuda-graphs", action="store_true")
+    parser.add_argument("--compile-layers", action="store_true")
     parser.set_defaults(device="cuda")
     arguments = parser.parse_args()
     if arguments.device == "cuda" and not torch.cuda.is_available():
@@ -72,7 +79,8 @@ def compare(
     prompts = random_prompts([length] * batch, ours.config.vocab_size)
     engine = engine_for(
         ours, num_tokens=batch * (length + num_new), max_num_sequences=max(batch, 2),
-        max_tokens_per_step=2048,
+        max_tokens_per_step=2048, attention=arguments.attention,
+        cuda_graphs=False if arguments.no_cuda_graphs else None, compile_layers=arguments.compile_layers,
     )  # fmt: skip
     whole: dict[str, float] = {}
 
@@ -105,13 +113,15 @@ def compare(
     sides = {"engine": run_engine, "static": run_static}
     if not arguments.no_generate_batch:
         sides["batch"] = run_batch
-    step_s = in_turns(sides, arguments.rounds)
+    step_s = in_turns(sides, arguments.rounds)  # its first turn, which compiles and records, is not timed
     ceiling = decode_ceiling(ours, ceilings, num_tokens=length + num_new // 2, batch=batch)
     speed, static = batch / step_s["engine"], batch / step_s["static"]
-    print(f"batch {batch}, at most {ceiling:.0f} tokens/s")
+    taken = path_of(engine)
+    print(f"batch {batch}, at most {ceiling:.0f} tokens/s; {', '.join(f'{k} {v}' for k, v in taken.items())}")
     print(f"        engine: {speed:8.1f} tokens/s, {speed / ceiling:.0%} of the ceiling")
     print(f"  static cache: {static:8.1f} tokens/s, engine / static {speed / static:.2f}")
     figures = {
+        **{f"batch{batch}_{name}": value for name, value in taken.items()},
         f"batch{batch}_tokens_per_second": speed,
         f"batch{batch}_fraction_of_ceiling": speed / ceiling,
         f"batch{batch}_static_ratio": speed / static,
@@ -123,6 +133,16 @@ def compare(
         )
         figures[f"batch{batch}_generate_batch_ratio"] = ratio
     return figures
+
+
+def path_of(engine: ContinuousBatchingEngine) -> dict[str, Any]:
+    """How the engine ran: what was asked for may have fallen back."""
+    runner = engine.runner
+    return {
+        "attention": runner.backend.name,
+        "graph_rows": list(runner.graphs.num_rows) if runner.graphs is not None else [],
+        "compiled_layers": isinstance(runner.model.layers[0], FusedLayer),
+    }
 
 
 if __name__ == "__main__":
