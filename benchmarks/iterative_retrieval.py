@@ -8,8 +8,8 @@ rounds with prefetching over that without, and what the second round costs over 
 its words in one go, so only what was near can be searched for ahead, on the cores that it computes on.
 
 Then a synthetic index whose vectors are on disk, out of memory before every question: how long the second
-round's search is waited for. The draft is a passage that is spoken at a set rate, as a decoding model would;
-no model runs, so nothing but retrieval is measured. The floor is the same search once all is in memory.
+round's search is waited for. The draft is 80 words of the passages at a set rate, as a decoding model would
+speak; no model runs, so nothing but retrieval is measured. The floor is the same search, all in memory.
 
 The sides take turns, question by question, nothing comes from the cache, and the hits are compared before the
 times.
@@ -47,7 +47,7 @@ _WORDS_PER_DRAFT = 80
 
 
 class Speaker:
-    """A generator that says the beginning of the nearest passage, word by word, so many a second."""
+    """A generator that says the beginning of its passages, word by word, so many a second."""
 
     def __init__(self, words_per_second: float) -> None:
         self._pause = 1 / words_per_second
@@ -55,13 +55,13 @@ class Speaker:
     def answer_stream(
         self, question: str, passages: Sequence[Passage], **options: object
     ) -> Iterator[TokenEvent | GroundedAnswer]:
-        passage_id, text = passages[0]
-        words = text.split()[:_WORDS_PER_DRAFT]
+        words = " ".join(text for _, text in passages).split()[:_WORDS_PER_DRAFT]
         for word in words:
             time.sleep(self._pause)
             yield TokenEvent(f" {word}")
-        evidence = AnswerSpan(passage_id, 0, len(words[0]))
-        yield GroundedAnswer(" ".join(words), True, 1.0, (evidence,), (passage_id,), Usage(0, len(words)))
+        nearest = passages[0][0]
+        evidence = AnswerSpan(nearest, 0, len(words[0]))
+        yield GroundedAnswer(" ".join(words), True, 1.0, (evidence,), (nearest,), Usage(0, len(words)))
 
 
 class Sides:
@@ -89,7 +89,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3, help="how often the example questions are asked")
     parser.add_argument("--questions", type=int, default=60, help="asked of the synthetic index")
-    parser.add_argument("--chunks", type=int, default=300_000, help="size of the synthetic index")
+    parser.add_argument("--chunks", type=int, default=200_000, help="size of the synthetic index")
     parser.add_argument("--words-per-second", type=float, default=60.0)
     parser.add_argument("-k", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="a tiny size, which shows that it runs")

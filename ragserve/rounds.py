@@ -14,7 +14,7 @@ from ragserve.answers import Answer, AnswerEvent, FinalEvent, RetrievalEvent, To
 from ragserve.errors import InvalidRounds
 from retriever.lookahead import LookaheadRetriever
 from retriever.lookahead_gate import PrefetchGate
-from retriever.lookahead_sources import DraftQueries
+from retriever.lookahead_sources import DraftQueries, QueuedQueries
 from retriever.rounds import explained, merged, num_new, query_from_draft, query_from_passages
 
 if TYPE_CHECKING:
@@ -65,7 +65,8 @@ class IterativeAnswerer:
         self._answerer = answerer
         self._read_ahead = read_ahead
         self._prefetch = prefetch
-        self._gates = PrefetchGate(), PrefetchGate()  # of what was near, and of the text so far
+        # Of a draft's query once it is settled, of what was near, and of the query of the text so far.
+        self._gates = PrefetchGate(), PrefetchGate(), PrefetchGate()
 
     def events(
         self,
@@ -81,7 +82,8 @@ class IterativeAnswerer:
 
         `result` and the seconds are those of the first round. One that is cancelled ends without an answer.
         """
-        progress, source, options = _Progress(result), DraftQueries(question), further.options._asdict()
+        progress, options = _Progress(result), further.options._asdict()
+        near, written = QueuedQueries(), DraftQueries(question)
 
         def answer() -> Generator[AnswerEvent, None, None]:
             return self._answerer.events(
@@ -92,15 +94,22 @@ class IterativeAnswerer:
                 cancellation=cancellation,
             )
 
-        with LookaheadRetriever(further.searcher, window=2, sources=[source], gates=self._gates) as ahead:
+        def look_ahead() -> None:
+            ahead.expect([written.settled] if written.settled is not None else (), **options)
+
+        with LookaheadRetriever(
+            further.searcher, window=2, sources=[near, written], gates=self._gates
+        ) as ahead:
             for _ in range(further.num_rounds - 1):
                 if self._prefetch:
                     ahead.cancel()  # what the draft before did not lead to
-                    ahead.expect([query_from_passages(question, progress.reading.hits)], **options)
+                    near.extend([query_from_passages(question, progress.reading.hits)])
+                    look_ahead()
                 with self._read_ahead.during(question) if self._prefetch else contextlib.nullcontext():
-                    draft = self._draft(answer(), source, lambda: ahead.look_ahead(**options), cancellation)
+                    draft = self._draft(answer(), written, look_ahead, cancellation)
                 if draft is None:
                     return
+                near.clear()
                 query, asked = _next_query(question, draft.answer), time.perf_counter()
                 found = ahead.get(query, **options)
                 retrieval_seconds, queue_seconds = time.perf_counter() - asked, 0.0
@@ -116,22 +125,22 @@ class IterativeAnswerer:
 
     def _draft(
         self,
-        writing: Generator[AnswerEvent, None, None],
-        source: DraftQueries,
+        events: Generator[AnswerEvent, None, None],
+        written: DraftQueries,
         look_ahead: Callable[[], None],
         cancellation: Cancellation | None,
     ) -> _Draft | None:
         """The whole of an answer, while what it may lead to is searched for; None once it is cancelled."""
         texts: list[TokenEvent] = []
-        with contextlib.closing(writing):
-            for event in writing:
+        with contextlib.closing(events):
+            for event in events:
                 if cancellation is not None and cancellation.is_cancelled:
                     break
                 if isinstance(event, FinalEvent):
                     return _Draft(texts, event.answer)
                 if isinstance(event, TokenEvent):
                     texts.append(event)
-                    if self._prefetch and source.write(event.text):
+                    if self._prefetch and written.write(event.text):
                         look_ahead()
         return None
 

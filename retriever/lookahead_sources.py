@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Protocol
 
-from retriever.rounds import ends_sentence, query_from_draft
+from retriever.rounds import ends_sentence, is_settled, query_from_draft
 from retriever.types import Hit, SearchResult
 
 
@@ -119,27 +119,31 @@ class DraftQueries:
     """
 
     def __init__(self, question: str) -> None:
+        self.settled: str | None = None  # the query, once no further text changes it: no guess any more
         self._question = question
         self._text = ""
         self._expected: tuple[str, ...] = ()  # replaced as a whole, as threads share it
 
     def write(self, piece: str) -> bool:
-        """The draft goes on; whether another query is to be expected now."""
-        self._text += piece
-        if not ends_sentence(self._text):
+        """The draft goes on; whether another query is to be expected now, or one is settled."""
+        if self.settled is not None:
             return False
+        self._text += piece
         query = query_from_draft(self._question, self._text)
-        if self._expected == (query,):
+        if is_settled(self._text):
+            self.settled, self._expected = query, ()
+            return True
+        if not ends_sentence(self._text) or self._expected == (query,):
             return False
         self._expected = (query,)
         return True
 
     def observe(self, query: str, result: SearchResult | None) -> None:
         """The draft is done, and what it led to was asked: another one may begin."""
-        self._text, self._expected = "", ()
+        self._text, self._expected, self.settled = "", (), None
 
     def expected(self, limit: int) -> Sequence[str]:
-        """The query of the text so far."""
+        """The query of the text so far, while it is a guess."""
         return self._expected[:limit]
 
 

@@ -28,13 +28,18 @@ def query_from_draft(question: str, draft: str) -> str:
 
     What comes after MAX_DRAFT_CHARS changes nothing, so the query of a long draft is known before its end.
     """
-    text = " ".join(_MARK.sub("", draft).split())
+    text = _plain(draft)
     if len(text) > MAX_DRAFT_CHARS:
         ends = [end.end() for end in _SENTENCE_END.finditer(text[: MAX_DRAFT_CHARS + 1])]
         fitting = [end for end in ends if end <= MAX_DRAFT_CHARS]
         space = text.rfind(" ", 0, MAX_DRAFT_CHARS + 1)
         text = text[: fitting[-1] if fitting else space if space > 0 else MAX_DRAFT_CHARS]
     return f"{question} {text}".strip()
+
+
+def is_settled(draft: str) -> bool:
+    """Whether a draft's query stays the same however the draft goes on."""
+    return len(_plain(draft)) > MAX_DRAFT_CHARS
 
 
 def query_from_passages(question: str, hits: Sequence[Hit]) -> str:
@@ -81,6 +86,10 @@ def explained(result: SearchResult, rounds: Sequence[Mapping[str, Any]]) -> Sear
 def num_new(result: SearchResult, known: SearchResult) -> int:
     """How many of a result's chunks are not among those of another one."""
     return len({hit.chunk.id for hit in result.hits} - {hit.chunk.id for hit in known.hits})
+
+
+def _plain(draft: str) -> str:
+    return " ".join(_MARK.sub("", draft).split())
 
 
 def _is_within(hit: Hit, other: Hit) -> bool:

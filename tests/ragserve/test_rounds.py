@@ -256,7 +256,9 @@ def test_prefetching_changes_neither_hits_nor_answers(folder, drafts, k, rounds)
     assert answers[0] == answers[1]
 
 
-def test_what_a_draft_leads_to_is_searched_for_while_it_is_written(pipeline, generator, monkeypatch):
+@pytest.mark.parametrize("more", ["", " and so on" * 60])
+def test_what_a_draft_leads_to_is_searched_for_while_it_is_written(pipeline, generator, monkeypatch, more):
+    generator.script[0] += more
     searched, asked = [], threading.Event()
     search_batch = pipeline.retriever.search_batch
 

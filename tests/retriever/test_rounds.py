@@ -96,6 +96,19 @@ def test_a_draft_expects_its_query_at_every_end_of_a_sentence_until_it_is_asked(
     assert draft.expected(3) == ("q Another.",)
 
 
+def test_the_query_of_a_long_draft_is_settled_before_its_end_and_no_guess_any_more():
+    draft = DraftQueries("q")
+    assert draft.write("First.")
+    assert not draft.write(" " + "a" * (MAX_DRAFT_CHARS - 7))
+    assert draft.settled is None
+    assert draft.write("a and")
+    assert draft.settled == "q First."
+    assert draft.expected(3) == ()
+    assert not draft.write(" so on.")
+    draft.observe("q First.", None)
+    assert draft.settled is None
+
+
 # --- merging
 
 
