@@ -243,9 +243,8 @@ class Pipeline:
         rounds: int = 1,
     ) -> list[Answer]:
         """Answers many questions, retrieving for all of them at once; answers in their order."""
-        rounds = check_rounds(rounds)
-        results = self.search_batch(questions, k=k, filters=filters, use_cache=use_cache)
         further = self.further_rounds(rounds, k=k, filters=filters, use_cache=use_cache)
+        results = self.search_batch(questions, k=k, filters=filters, use_cache=use_cache)
         pairs = zip(questions, results, strict=True)
         return [
             final_answer(self.answer_stream(question, result, further=further)) for question, result in pairs
@@ -267,7 +266,7 @@ class Pipeline:
         generation.
         """
         question, k = self.check_question(question), self.check_k(k)
-        further = self.further_rounds(check_rounds(rounds), k=k, filters=filters, use_cache=use_cache)
+        further = self.further_rounds(rounds, k=k, filters=filters, use_cache=use_cache)
         return self._ask_events(question, k=k, filters=filters, use_cache=use_cache, further=further)
 
     def further_rounds(
