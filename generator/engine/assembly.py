@@ -15,6 +15,7 @@ from generator.errors import CompilerUnavailable, InvalidEngineConfig
 from generator.model.attention_backend import AttentionBackend, PagedBackend, SdpaBackend, backend_named
 from generator.model.attention_check import agrees_with_reference
 from generator.model.compiling import check_compiler
+from generator.model.config import ModelConfig
 from generator.model.fused_layers import check_fusible, with_fused_layers
 from generator.model.transformer import Transformer
 
@@ -54,22 +55,21 @@ def build_runner(
         raise InvalidEngineConfig(f"There are no CUDA graphs on {device}.", hint="Leave cuda_graphs out.")
     block_size = memory.block_size if isinstance(memory, PagedMemory) else None
     backend = choose_backend("fixed" if deterministic else attention, device, block_size)
+    pool = KVPool(
+        model.config,
+        memory.groups,
+        device=device,
+        dtype=model.dtype,
+        num_scratch_slots=backend.block_size if isinstance(backend, PagedBackend) else 0,
+    )
+    if isinstance(backend, PagedBackend) and (attention == "auto" or device.type != "cpu"):
+        backend = tried(backend, pool, model.config, may_fall_back=attention == "auto")
     pages = isinstance(backend, PagedBackend)
     if cuda_graphs and not pages:
         raise InvalidEngineConfig(
             f"The attention {backend.name!r} cannot be recorded as a graph.",
             hint="Set attention to auto and layout to paged, or leave cuda_graphs out.",
         )
-    pool = KVPool(
-        model.config,
-        memory.groups,
-        device=device,
-        dtype=model.dtype,
-        num_scratch_slots=backend.block_size if pages else 0,
-    )
-    if attention == "auto" and pages and not agrees_with_reference(backend, pool, model.config):
-        _log.warning("Attention falls back to the reference, which gathers keys and has no graphs.")
-        backend, pages = SdpaBackend(), False
     if compile_layers:
         check_fusible(model)
         model = with_fused_layers(model)
@@ -98,3 +98,18 @@ def choose_backend(name: str, device: torch.device, block_size: int | None) -> A
         _log.warning("Attention falls back to the reference: %s", error)
         return SdpaBackend()
     return backend
+
+
+def tried(
+    backend: PagedBackend, pool: KVPool, config: ModelConfig, *, may_fall_back: bool
+) -> AttentionBackend:
+    """`backend` if it does here what the reference does, else the reference or InvalidEngineConfig."""
+    if agrees_with_reference(backend, pool, config):
+        return backend
+    if not may_fall_back:
+        raise InvalidEngineConfig(
+            f"The attention {backend.name!r} does not work here; the log says in which way.",
+            hint="Set attention to auto or sdpa.",
+        )
+    _log.warning("Attention falls back to the reference, which gathers keys and has no graphs.")
+    return SdpaBackend()

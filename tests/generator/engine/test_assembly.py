@@ -56,15 +56,28 @@ def test_without_a_compiler_auto_falls_back_and_says_why_and_flex_is_an_error(
         assembly.choose_backend("flex", GPU, 128)
 
 
+class Wrong(FlexBackend):
+    """Gives back the question as the answer."""
+
+    def attend(self, query: torch.Tensor, *_: Any) -> torch.Tensor:
+        return query
+
+
+def test_kernels_that_fail_their_trial_are_an_error_where_they_were_asked_for(
+    build_engine: Callable[..., ContinuousBatchingEngine],
+) -> None:
+    runner = build_engine(attention="flex").runner
+    wrong = Wrong(4, compile_kernels=False)
+    with pytest.raises(InvalidEngineConfig, match="does not work here") as caught:
+        assembly.tried(wrong, runner.pool, runner.model.config, may_fall_back=False)
+    assert "sdpa" in caught.value.hint
+
+
 def test_kernels_that_fail_their_trial_are_not_used(
     build_engine: Callable[..., ContinuousBatchingEngine],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    class Wrong(FlexBackend):
-        def attend(self, query: torch.Tensor, *_: Any) -> torch.Tensor:
-            return query
-
     wrong = Wrong(4, compile_kernels=False)
     monkeypatch.setattr(assembly, "backend_named", lambda *_, **__: wrong)
     with caplog.at_level(logging.WARNING, logger="generator.engine"):
