@@ -36,13 +36,13 @@ def parse_archive(
     reading = _Reading(builder, before_ocr_page)
     for member in members(data, format, name=name, options=options):
         if isinstance(member, Stopped):
-            builder.warn(member.reason)
+            reading.stop(member.reason)
         elif not reading.add(member):
             break
     reading.finish()
     if builder.is_empty:
         raise NoExtractableText(
-            f"{file_title(name)} holds no file that could be read{reading.first_problem}.",
+            f"{file_title(name)} holds no file that could be read{reading.why}.",
             hint="Unpack it, or leave it out with a line in .ragserveignore.",
         )
     counts = {"files": str(reading.num_read), "other_files": str(reading.num_other)}
@@ -59,20 +59,26 @@ class _Reading:
         self._deadline = time.monotonic() + options.soft_seconds
         self._ocr_pages_left = options.max_ocr_pages
         self._nesting = min(options.max_nesting, _DEEPEST) - 1
-        self._problems: list[str] = []
+        self._problems: list[str] = []  # with single files
+        self._stopped = ""
         self.num_read = 0
         self.num_other = 0  # of no known kind
 
     @property
-    def first_problem(self) -> str:
-        """What to say about the first file that failed, if one did."""
-        return f" ({self._problems[0].rstrip('.')})" if self._problems else ""
+    def why(self) -> str:
+        """What to say where nothing could be read: about the first file that failed, or the early end."""
+        reasons = [*self._problems[:1], self._stopped]
+        return next((f" ({reason.rstrip('.')})" for reason in reasons if reason), "")
+
+    def stop(self, reason: str) -> bool:
+        """Note why the rest of the archive is not read; returns False."""
+        self._stopped = reason
+        return False
 
     def add(self, member: Member) -> bool:
         """Append a file; False where the rest of the archive is not to be read any more."""
         if time.monotonic() > self._deadline:
-            self._builder.warn(f"{member.path} and what follows was not read: it took too long.")
-            return False
+            return self.stop(f"{member.path} and what follows was not read: it took too long.")
         if member.problem:
             self._note(member.path, member.problem)
             return True
@@ -87,8 +93,7 @@ class _Reading:
             return True
         longest = len(document.text) + 2 * len(document.blocks) + len(member.path) + 8  # separators too
         if self._builder.length + longest > self._builder.options.max_characters:
-            self._builder.warn(f"{member.path} and what follows was not read: it holds too much text.")
-            return False
+            return self.stop(f"{member.path} and what follows was not read: it holds too much text.")
         self.num_read += 1
         self._builder.heading(member.path, level=1)
         self._builder.add_document(document, name=member.path, level=1)
@@ -100,6 +105,8 @@ class _Reading:
             self._builder.warn(problem)
         if len(self._problems) > _MOST_WARNINGS:
             self._builder.warn(f"{len(self._problems) - _MOST_WARNINGS:,} more files were not read.")
+        if self._stopped:
+            self._builder.warn(self._stopped)
 
     def _parse(self, member: Member, format: str) -> ParsedDocument:
         from indexer.parsers.registry import parse

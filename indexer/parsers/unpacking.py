@@ -11,7 +11,8 @@ from typing import Protocol
 from indexer.parsers.archives import MAX_RATIO, RATIO_MATTERS
 from indexer.parsers.detect import compression_of
 
-_PIECE = 1 << 16  # bytes that are fed or asked for at a time
+_FED = 1 << 14  # bytes at a time; what follows the end of a stream is fed again
+_PIECE = 1 << 16  # bytes that are asked for at a time
 _MAX_DICTIONARY = 256 << 20  # bytes that xz may look back
 DAMAGE = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)
 """What reading a damaged stream raises."""
@@ -91,7 +92,7 @@ class _Unpacked(io.RawIOBase):
                 self._decompressor = _decompressor(self._compression)
             fed = b""
             if self._decompressor.needs_input:
-                fed = bytes(self._data[self._position : self._position + _PIECE])
+                fed = bytes(self._data[self._position : self._position + _FED])
                 self._position += len(fed)
             piece = self._decompressor.decompress(fed, _PIECE)
             if not (piece or fed or self._decompressor.eof) and self._decompressor.needs_input:

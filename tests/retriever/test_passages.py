@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from indexer.types import Box, Chunk, Filters
+from indexer.types import Box, Chunk, Filters, LineRange
 from retriever.passages import expand
 from retriever.settings import RetrievalSettings
 from retriever.types import Hit
@@ -43,6 +43,7 @@ class Documents:
                         (box,),
                         path,
                         kind,
+                        lines=LineRange(10 * i + 1, 10 * i + 9),
                     )
                 )
             self.texts[document], self.chunks[document] = text, chunks
@@ -85,6 +86,7 @@ def test_a_hit_is_returned_with_the_chunks_before_and_after_it(documents):
     assert (hit.rank, hit.score, hit.chunk.uri) == (1, 1.0, "/d")
     assert (hit.chunk.page, [box.page for box in hit.chunk.boxes]) == (2, [2, 2, 2])
     assert (hit.chunk.kind, hit.chunk.heading_path) == ("text", ())
+    assert hit.chunk.lines == (31, 59)
     assert [part.page for part in hit.parts] == [2, 2, 2]
     assert explained == {"rank": 1, "how": "neighbours", "chunks": 3, "hits": [1]}
 

@@ -207,6 +207,23 @@ def test_bombs_are_refused_without_being_held_unpacked(name: str) -> None:
     assert failure.value.hint
 
 
+def test_an_archive_of_folders_alone_is_left_after_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(members, "MAX_MEMBERS", 5)
+    folder = tarfile.TarInfo("folder")
+    folder.type = tarfile.DIRTYPE
+    with pytest.raises(NoExtractableText, match="Only the first"):
+        parse(make_tar({}, *[folder] * 9), name="a.tar")
+
+
+def test_streams_that_were_put_one_after_the_other_are_one(read: Read) -> None:
+    tar = make_tar(FILES)
+    middle = len(tar) // 2
+    data = b"".join([gzip.compress(tar[:middle]), gzip.compress(b""), gzip.compress(tar[middle:])])
+    assert (
+        read(data, "a.tar.gz") == read(data + bytes(512), "a.tar.gz") == read(PACKED["a.tar.gz"], "a.tar.gz")
+    )
+
+
 def test_zips_in_zips_in_zips_are_not_followed() -> None:
     with pytest.raises(NoExtractableText, match="nested too deep"):
         parse(bombs.BOMBS["nested zips.zip"](), name="nested.zip")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from harness.bombs import office, pdf, pictures, text
+from harness.bombs import archives, office, pdf, pictures, text
 
 Maker = Callable[[], bytes]
 
@@ -28,6 +28,13 @@ BOMBS: dict[str, Maker] = {
     "overlapping zip.xlsx": office.overlapping_zip,
     "many members.docx": office.many_members,
     "nested zips.zip": office.nested_zips,
+    "gibibyte.tar.gz": archives.gibibyte_of_zeros,
+    "zeros.tar.bz2": archives.zeros_by_bzip2,
+    "zeros.tar.xz": archives.zeros_by_xz,
+    "million folders.tgz": archives.million_folders,
+    "million streams.tar.gz": archives.million_streams,
+    "sparse.tar": archives.sparse_tebibyte,
+    "endless name.tar.gz": archives.endless_name,
     "nested zips.docx": office.nested_zips,
     "shared string.xlsx": office.shared_string,
     "far cell.xlsx": office.far_cell,
@@ -77,5 +84,5 @@ QUICK = (
     *("lying zip.docx", "overlapping zip.xlsx", "far cell.xlsx", "nested tables.docx", "wide cell.docx"),
     *("spaces by number.odt", "counts wrong.pdf", "giant page.pdf", "billion laughs.xml"),
     *("quadratic entities.xml", "foreign entity.xml", "aliases.yaml", "deep.ipynb", "nested.eml"),
-    *("fifty thousand pixels.png", "cycle.tiff"),
+    *("fifty thousand pixels.png", "cycle.tiff", "nested zips.zip", "sparse.tar"),
 )
