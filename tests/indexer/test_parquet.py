@@ -218,7 +218,7 @@ def test_a_text_that_is_repeated_a_million_times_in_a_few_bytes_is_not_unpacked(
 ):
     """Two megabytes, once in a dictionary: two terabytes if one believed it."""
     table = parquet.read_table(exported)
-    row = [row for row in table.to_pylist() if row["type"] == "chunk"][0] | {"text": "x" * 2_000_000}
+    row = next(row for row in table.to_pylist() if row["type"] == "chunk") | {"text": "x" * 2_000_000}
     small = pa.Table.from_pylist([row] * 500, table.schema)
     parquet.write_table(small, exported, use_dictionary=["text"], compression="zstd")
     assert exported.stat().st_size < 1_000_000
