@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from indexer.writer_lock import is_alive
 
 RunOutcome = Literal["running", "finished", "interrupted", "failed"]
 _COUNTS = ("indexed", "unchanged", "skipped", "failed", "removed", "chunks")
-_CLOCK_SLACK_SECONDS = 2.0  # the time since the boot is told in whole seconds
+_CLOCK_SLACK_SECONDS = 2.0  # for a clock that was set meanwhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +64,7 @@ def _runs_since(pid: int, since: float) -> bool:
     """Whether the process with this number runs and is not a later one: containers use few numbers."""
     try:
         ticks = int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
-        lines = Path("/proc/stat").read_text(encoding="utf-8").splitlines()
-        booted = next(int(line.split()[1]) for line in lines if line.startswith("btime "))
-    except (OSError, ValueError, IndexError, StopIteration):  # no such process, or not Linux
+    except (OSError, ValueError, IndexError):  # no such process, or not Linux
         return is_alive(pid)
-    return booted + ticks / os.sysconf("SC_CLK_TCK") <= since + _CLOCK_SLACK_SECONDS
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    return time.time() - age <= since + _CLOCK_SLACK_SECONDS

@@ -47,7 +47,7 @@ HEAVY = {
         "pptx",
         "openpyxl",
     ),
-    *("tree_sitter", "fastapi", "starlette", "uvicorn", "pydantic", "rich", "sqlite3", "jinja2"),
+    *("pyarrow", "tree_sitter", "fastapi", "starlette", "uvicorn", "pydantic", "rich", "sqlite3", "jinja2"),
 }
 
 
