@@ -99,18 +99,18 @@ class _Chunker:
         text = self._document.text[draft.start : draft.end]
         num_tokens = self._tokenizer.count(embedding_text(draft.context, text))
         if num_tokens <= self._limit:
-            yield self._with_imports(draft, text)
+            yield self._with_imports(draft, text, room=self._limit - num_tokens)
         elif len(text) == 1:
             yield replace(draft, context="")
         else:
             for part in self._smaller(group, num_tokens):
                 yield from self._exact(path, part)
 
-    def _with_imports(self, draft: ChunkDraft, text: str) -> ChunkDraft:
+    def _with_imports(self, draft: ChunkDraft, text: str, *, room: int) -> ChunkDraft:
         """The chunk with the imports that it uses in its context, where there is room left for them."""
         if draft.kind != "code":
             return draft
-        context = self._contexts.with_imports(draft.context, draft.start, draft.end)
+        context = self._contexts.with_imports(draft.context, draft.start, draft.end, room=room)
         if context == draft.context or self._tokenizer.count(embedding_text(context, text)) > self._limit:
             return draft
         return replace(draft, context=context)

@@ -62,19 +62,21 @@ class ContextWriter:
         lines = (self._bounded(names), self.continuation(pieces[0]))
         return "\n".join(line for line in lines if line)
 
-    def with_imports(self, context: str, start: int, end: int) -> str:
+    def with_imports(self, context: str, start: int, end: int, *, room: int) -> str:
         """The context with the imports that the text [start:end) uses and does not show, as far as they fit.
 
-        "imports numpy as np, pathlib.Path": the names alone do not say where things come from.
+        "imports numpy as np, pathlib.Path": the names alone do not say where things come from. `room` is for
+        how many tokens there is room.
         """
-        if not self._imports:
+        if not self._imports or room < 1:
             return context
+        most_tokens = min(self._most_tokens, self._tokenizer.count(context) + room)
         longest = context
         line = ""
         for shown in self._used(start, end):
             line = f"{line}, {shown}" if line else f"imports {shown}"
             longer = f"{context}\n{line}" if context else line
-            if self._tokenizer.count(longer) > self._most_tokens:
+            if self._tokenizer.count(longer) > most_tokens:
                 break
             longest = longer
         return longest

@@ -6,7 +6,7 @@ import io
 import re
 import warnings
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from indexer.parsers.animation import DifferentPictures
 from indexer.parsers.building import DocumentBuilder
@@ -77,7 +77,14 @@ def parse_image(
             if before_ocr_page is not None:
                 before_ocr_page()
             known = shown if frame.is_animated else set()
-            num_lines += add_picture(builder, frame.image, page=frame.page, scale=frame.scale, known=known)
+            num_lines += add_picture(
+                builder,
+                frame.image,
+                page=frame.page,
+                scale=frame.scale,
+                known=known,
+                before_second_look=before_ocr_page,
+            )
     if num_lines == 0 and thumbnail is None:
         raise NoExtractableText(
             f"No text was found in {file_title(name)}.",
@@ -240,14 +247,16 @@ def flatten(image: Image) -> Image:
     return image.convert("RGB")
 
 
-def add_picture(builder: DocumentBuilder, image: Image, *, page: int, scale: float, known: set[str]) -> int:
+def add_picture(
+    builder: DocumentBuilder, image: Image, *, page: int, scale: float, known: set[str], **reading: Any
+) -> int:
     """Append the lines of a picture that are not `known`, which they are then; returns how many these are.
 
-    `scale` leads from the picture's pixels to the units of boxes.
+    `scale` leads from the picture's pixels to the units of boxes. The rest is for `picture_blocks`.
     """
     num_lines = 0
     before = frozenset(known)
-    for block in picture_blocks(image, page=page, scale=scale):
+    for block in picture_blocks(image, page=page, scale=scale, **reading):
         lines = [(text, box) for text, box in block.lines if text not in before]
         known.update(text for text, _ in lines)
         builder.add_lines(block.kind, lines)
@@ -262,14 +271,20 @@ def picture_blocks(
     scale: float,
     origin: tuple[float, float] = (0.0, 0.0),
     more_than: int = 0,
+    before_second_look: Callable[[], None] | None = None,
 ) -> list[PlacedBlock]:
     """The text of a picture, if it has more than `more_than` characters. Raises OcrUnavailable.
 
-    `scale` leads from the picture's pixels to the units of boxes, in which it stands at `origin`.
+    `scale` leads from the picture's pixels to the units of boxes, in which it stands at `origin`. What is in
+    small print takes a second look, which takes as long again.
     """
-    from indexer.parsers.ocr import read_picture
+    from indexer.parsers.ocr import read_closely, read_picture
 
     result = read_picture(image)
+    if result.is_small_print:
+        if before_second_look is not None:
+            before_second_look()
+        result = read_closely(image, result)
     if sum(len(segment.text) for segment in result.segments) <= more_than:
         return []
 

@@ -46,11 +46,19 @@ class OcrResult(NamedTuple):
     quarter_turns: int = 0  # counter-clockwise, by which the picture was turned upright
     size: tuple[float, float] = (0.0, 0.0)  # of the part of the picture that was read
     origin: tuple[float, float] = (0.0, 0.0)  # of that part
+    scale: float = 1.0  # by which it was shrunk to be read
 
     @property
     def worth(self) -> float:
         """How much was read, and how surely."""
         return self.confidence * sum(len(segment.text) for segment in self.segments)
+
+    @property
+    def is_small_print(self) -> bool:
+        """Whether the lines are so low, once shrunk, that they are worth a look from closer by."""
+        if self.scale < _WORTH_A_SECOND_LOOK or not self.segments:
+            return False
+        return _line_height(self.segments) / self.scale < _LEGIBLE
 
     def place(self, box: Box) -> Box:
         """A box of the upright picture, in the picture as it came."""
@@ -86,10 +94,18 @@ def read_picture(image: Image) -> OcrResult:
     elif len(best.segments) >= 3 and best.confidence < _SURE:
         turned = _recognise(shrunk, scale, 2)
         best = turned if turned.worth > 1.1 * best.worth else best
-    if scale >= _WORTH_A_SECOND_LOOK and best.segments and _line_height(best.segments) / scale < _LEGIBLE:
-        closer = _recognise_tiles(part, _line_height(best.segments), best.quarter_turns)
-        best = closer if closer.worth > best.worth else best
-    return best._replace(size=(float(width), float(height)), origin=(float(left), float(top)))
+    size, origin = (float(width), float(height)), (float(left), float(top))
+    return best._replace(size=size, origin=origin, scale=scale)
+
+
+def read_closely(image: Image, result: OcrResult) -> OcrResult:
+    """The better of what was read in a picture and of what is read in it from closer by, tile by tile."""
+    (left, top), (width, height) = result.origin, result.size
+    part = image.crop((int(left), int(top), int(left + width), int(top + height))).convert("RGB")
+    closer = _recognise_tiles(part, _line_height(result.segments), result.quarter_turns)
+    if closer.worth <= result.worth:
+        return result
+    return closer._replace(size=result.size, origin=result.origin)
 
 
 def _inked(image: Image) -> tuple[int, int, int, int]:

@@ -303,7 +303,7 @@ class _Reading:
             self._before_ocr_page()
         self._num_read_by_ocr += 1
         try:
-            return tuple(picture_blocks(image, **placing))
+            return tuple(picture_blocks(image, before_second_look=self._before_ocr_page, **placing))
         except OcrUnavailable as error:
             self.ocr_error = error
             return ()

@@ -231,6 +231,18 @@ def test_code_has_the_imports_that_it_uses_and_does_not_show_in_its_context(chun
     assert others[-1].context == "f\nimports numpy as np, harbour.tide"
 
 
+def test_as_many_imports_are_named_as_there_is_room_left_for(chunk, minilm_tokenizer) -> None:
+    sources = [f"harbour.part_{number}" for number in range(12)]
+    used = "\n".join(f"    part_{number}()" for number in range(12))
+    for num_lines in range(20, 60, 4):
+        body = f"def f():\n{used}\n" + "    wait()\n" * num_lines
+        drafts = chunk(code_with_imports(*sources, body=body), target_tokens=250)
+        whole = [draft for draft in drafts if draft.heading_path == ("f",)]
+        if len(whole) == 1 and 0 < whole[0].context.count("harbour.part_") < 12:
+            return
+    pytest.fail("no function left room for some of them")
+
+
 def test_imports_never_change_where_code_is_cut_nor_take_more_than_a_quarter(chunk, minilm_tokenizer) -> None:
     sources = [f"package_number_{number}.module_{number}" for number in range(60)]
     body = "def f():\n" + "\n".join(f"    module_{number}.call({number})" for number in range(60))

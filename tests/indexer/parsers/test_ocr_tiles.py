@@ -7,6 +7,8 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from indexer.parsers import ocr
+from indexer.parsers.image import picture_blocks
+from indexer.parsers.layout import Segment
 from indexer.parsers.ocr_tiles import TILE, needs_shrinking, read_tiles
 
 WHITE = 255
@@ -78,29 +80,36 @@ def small_print() -> Image.Image:
     return image
 
 
-def test_small_print_on_a_large_sheet_is_read_at_its_own_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    looked_closer: list[tuple[int, ...]] = []
-
-    def watched(pixels: np.ndarray, *how: object) -> object:
-        looked_closer.append(pixels.shape)
-        return read_tiles(pixels, *how)
-
-    monkeypatch.setattr(ocr, "read_tiles", watched)
-    result = ocr.read_picture(small_print())
-    assert len(looked_closer) == 1
-    said = {segment.text.lower() for segment in result.segments}
-    assert {f"the ferry boat leaves the {pier} pier" for pier in PIERS} <= said
-    assert {f"and comes back to the {pier} quay at nine" for pier in PIERS} <= said
-    first = min(result.segments, key=lambda segment: (segment.x0, segment.y0))
-    place = result.place(ocr.Box(1, first.x0, first.y0, first.x1, first.y1))
-    assert 25 < place.x0 < 55
-    assert 30 < place.y0 < place.y1 < 75
+def test_small_print_on_a_large_sheet_is_read_at_its_own_size() -> None:
+    sheet = small_print()
+    announced: list[str] = []
+    blocks = picture_blocks(sheet, page=1, scale=1.0, before_second_look=lambda: announced.append("tiles"))
+    assert announced == ["tiles"]
+    lines = [(text.lower(), box) for block in blocks for text, box in block.lines]
+    said = " ".join(text for text, _ in lines)
+    for pier in PIERS:
+        assert f"the ferry boat leaves the {pier} pier" in said
+        assert f"and comes back to the {pier} quay at nine" in said
+    box = next(box for text, box in lines if text.startswith("and comes back to the northern"))
+    assert 25 < box.x0 < 55
+    assert 30 < box.y0 < box.y1 < 75
 
 
-def test_print_that_is_large_enough_is_not_read_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ocr, "read_tiles", lambda *_: pytest.fail("it was legible"))
+def test_print_that_is_large_enough_is_not_read_twice() -> None:
     image = Image.new("RGB", (2700, 130), "white")
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(50)
     draw.text((40, 40), "Ferry at nine", "black", font)
-    draw.text((2450, 40), "daily", "black", font)
-    assert ocr.read_picture(image).segments[0].text.lower() == "ferry at nine"
+    draw.text((2560, 40), "daily", "black", font)
+    result = ocr.read_picture(image)
+    assert result.segments[0].text.lower() == "ferry at nine"
+    assert result.scale > 1.3
+    assert not result.is_small_print
+
+
+def test_the_first_reading_counts_where_the_second_is_no_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = ocr.OcrResult([Segment("Ferry at nine", 0, 0, 90, 9, 9.0)], 0.9, size=(90.0, 9.0), scale=2.0)
+    assert first.is_small_print
+    for confidence, text in ((0.5, "Ferry at nine"), (0.99, "Ferry")):
+        second = ocr.OcrResult([Segment(text, 0, 0, 90, 9, 9.0)], confidence)
+        monkeypatch.setattr(ocr, "_recognise_tiles", lambda *_, found=second: found)
+        assert ocr.read_closely(Image.new("RGB", (90, 9)), first) == first
