@@ -18,7 +18,7 @@ import torch
 from generator.cache.pool import KVPool
 from generator.engine.layout import StepLayout
 from generator.model.attention_backend import PagedBackend
-from generator.model.attention_rows import PackedNumbers, QueryRows, rows_of
+from generator.model.attention_rows import PackedNumbers, QueryRows, padded_to_power, rows_of
 from generator.model.transformer import Transformer
 
 _log = logging.getLogger("generator.engine")
@@ -112,7 +112,7 @@ class DecodeGraphs:
         num_tokens = len(layout.token_ids)
         if self._recorder is None or num_tokens > self._max_rows:
             return None
-        num_rows = 1 << (num_tokens - 1).bit_length()
+        num_rows = padded_to_power(num_tokens)
         graph = self._graphs.get(num_rows)
         if graph is None:
             graph = self._record(num_rows, layout)

@@ -17,7 +17,7 @@ from torch.nn.attention.flex_attention import BlockMask, flex_attention
 from generator.cache.pool import KVPool
 from generator.model.attention import AttentionContext
 from generator.model.attention_backend import PagedBackend, RaggedBatch, Span
-from generator.model.attention_rows import PackedNumbers, QueryRows, rows_of
+from generator.model.attention_rows import PackedNumbers, QueryRows, padded_to_power, rows_of
 from generator.model.compiling import compiled
 
 QUERY_TILE = 128  # queries that the block mask is about at once; the kernels' own tiles divide it
@@ -42,13 +42,10 @@ class FlexBackend(PagedBackend):
         """`query_tile` is for tests; it must divide `QUERY_TILE`."""
         self.block_size = block_size
         self.query_tile = query_tile
-        # Rows of a decode are padded to few numbers, so each gets a kernel for its own; tiles of prompts come
-        # in any number, so the second one met is compiled for all.
-        self._attend_one: Callable[..., torch.Tensor] = _attend_one
-        self._attend_tile: Callable[..., torch.Tensor] = _attend_tile
+        # Rows are padded to few numbers, and each of these gets kernels of its own.
+        self._attend: Callable[..., torch.Tensor] = _attend
         if compile_kernels:
-            self._attend_one = compiled(_attend_one, dynamic=False)
-            self._attend_tile = compiled(_attend_tile, dynamic=None)
+            self._attend = compiled(_attend, dynamic=False)
 
     def context(self, batch: RaggedBatch, pool: KVPool) -> AttentionContext:
         """See `AttentionBackend.context`."""
@@ -77,14 +74,12 @@ class FlexBackend(PagedBackend):
         window: int | None,
     ) -> torch.Tensor:
         """Attend with rows of queries (rows, Hq, width, D) over a pool (1, Hkv, slots, D)."""
-        function = self._attend_one if query.shape[2] == 1 else self._attend_tile
-        return function(query, key, value, *tables, block_size=self.block_size, window=window)
+        return self._attend(query, key, value, *tables, block_size=self.block_size, window=window)
 
     def _rows(self, spans: Sequence[Span], pool: KVPool, *, width: int, no_token: int) -> QueryRows:
         rows = rows_of(spans, pool.groups, width=width, block_size=self.block_size)
         sizes = [max(len(row.tables[group].blocks) for row in rows) for group in range(len(pool.groups))]
-        num_rows = padded_to_power(len(rows)) if width == 1 else len(rows)
-        shapes = QueryRows.shapes(num_rows, width=width, table_sizes=sizes)
+        shapes = QueryRows.shapes(padded_to_power(len(rows)), width=width, table_sizes=sizes)
         numbers = PackedNumbers(shapes, device=pool.keys[0].device)
         QueryRows.fill(numbers, rows, no_token=no_token)
         numbers.upload()
@@ -147,19 +142,6 @@ def row_tables(rows: QueryRows, group: int, *, num_blocks: int) -> RowTables:
         blocks=blocks[:, None, None],
         places=places,
     )
-
-
-def padded_to_power(number: int) -> int:
-    """The next power of two, so that few numbers of rows occur."""
-    return 1 << (number - 1).bit_length()
-
-
-def _attend_one(*arguments: torch.Tensor, block_size: int, window: int | None) -> torch.Tensor:
-    return _attend(*arguments, block_size=block_size, window=window)
-
-
-def _attend_tile(*arguments: torch.Tensor, block_size: int, window: int | None) -> torch.Tensor:
-    return _attend(*arguments, block_size=block_size, window=window)
 
 
 def _attend(

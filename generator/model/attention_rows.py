@@ -51,6 +51,11 @@ def rows_of(spans: Sequence[Span], groups: Sequence[KVGroup], *, width: int, blo
     return rows
 
 
+def padded_to_power(number: int) -> int:
+    """The next power of two, so that few numbers of rows occur."""
+    return 1 << (number - 1).bit_length()
+
+
 def _blocks(segments: Sequence[Segment], block_size: int) -> list[int]:
     """The blocks of segments, of which only the first may begin inside a block, and the last end in one."""
     blocks: list[int] = []
