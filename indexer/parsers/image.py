@@ -180,7 +180,8 @@ def _different_frames(
     No more frames are looked at than an honest animation has pixels for.
     """
     different = DifferentPictures()
-    limit = max(1, min(_MAX_FRAMES, 2 * options.max_pixels // (image.size[0] * image.size[1])))
+    num_pixels = max(1, image.size[0] * image.size[1])
+    limit = max(1, min(_MAX_FRAMES, 2 * options.max_pixels // num_pixels))
     for number in range(limit):
         try:
             if number and not _go_to(image, number):
