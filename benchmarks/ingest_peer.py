@@ -68,6 +68,8 @@ class LlamaIndex(Peer):
     """SimpleDirectoryReader, SentenceSplitter, its own vector store.
 
     Reading in as many processes as cores is documented as faster. It takes more memory, so both are there.
+    Needs llama-index-core, llama-index-readers-file, llama-index-embeddings-huggingface, beautifulsoup4 and
+    docx2txt.
     """
 
     distribution = "llama-index-core"
@@ -123,7 +125,11 @@ def _llama_index_metadata(path: str) -> dict[str, str]:
 
 
 class Haystack(Peer):
-    """MultiFileConverter, DocumentPreprocessor, and the document store in memory, saved to disk."""
+    """MultiFileConverter, DocumentPreprocessor, and the document store in memory, saved to disk.
+
+    Needs haystack-ai, sentence-transformers-haystack, pypdf, trafilatura, lxml_html_clean, python-docx,
+    pandas, openpyxl, tabulate, python-pptx and jq.
+    """
 
     distribution = "haystack-ai"
 
@@ -185,7 +191,8 @@ class Txtai(Peer):
     """Textractor with one of its backends for what is neither HTML nor plain text, Embeddings with content.
 
     By itself it takes Apache Tika if there is Java (and downloads the server), else docling (which downloads
-    models for PDF), else liteparse. Each can be asked for.
+    models for PDF), else liteparse. Each can be asked for. Needs txtai[pipeline-data] and
+    sentence-transformers.
     """
 
     distribution = "txtai"
@@ -233,7 +240,11 @@ class Txtai(Peer):
 
 
 class LangChain(Peer):
-    """The community's loaders by file type in threads, its recursive splitter, FAISS."""
+    """The community's loaders by file type in threads, its recursive splitter, FAISS.
+
+    Needs langchain-community, langchain-huggingface, langchain-text-splitters, sentence-transformers,
+    faiss-cpu, pypdf, docx2txt and beautifulsoup4.
+    """
 
     distribution = "langchain-core"
 

@@ -129,12 +129,13 @@ class Bench:
                 self.figures[f"{name}_error"] = found["error"]
                 continue
             read = found["files_by_format"]
-            self._formats[name] = frozenset(
+            formats = frozenset(
                 format for format in all_formats if read.get(format, 0) >= _MIN_SHARE * self._count([format])
             )
-            missing = sorted(all_formats - self._formats[name])
-            if missing:
-                print(f"{name} does not read {', '.join(missing)}")
+            if formats != all_formats:
+                print(f"{name} does not read {', '.join(sorted(all_formats - formats))}")
+            if formats:
+                self._formats[name] = formats
 
     def whole(self) -> None:
         """Files to a searchable index."""

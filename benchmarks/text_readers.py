@@ -110,7 +110,7 @@ def pdfplumber() -> Reader:
 
 
 def markitdown() -> Reader:
-    from markitdown import MarkItDown
+    from markitdown import MarkItDown  # installed as markitdown[docx,pptx,xlsx,pdf]
 
     converter = MarkItDown(enable_plugins=False)
     return lambda path: Text(converter.convert(path).text_content)
