@@ -164,6 +164,7 @@ class Haystack(Peer):
             self._texts = SentenceTransformersTextEmbedder(**options)
             self._documents.warm_up()
             self._texts.warm_up()
+            self._texts.run(text="warm up")
 
     def chunks(self, files: Sequence[Path]) -> list[Any]:
         return self._pipeline.run({"converter": {"sources": list(files)}})["preprocessor"]["documents"]
