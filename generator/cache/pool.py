@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from generator.cache.memory import KVGroup, Segment, SlotCopy
 from generator.errors import OutOfMemory
+from generator.host_memory import available_host_bytes
 from generator.model.config import ModelConfig
+
+_ALIGNMENT = 64  # bytes: a cache line, and the widest vector register
 
 
 class KVPool:
@@ -32,17 +37,15 @@ class KVPool:
         sizes = [
             groups[self.group_of[layer]].num_slots + num_scratch_slots for layer in range(config.num_layers)
         ]
+        num_bytes = 2 * sum(sizes) * config.kv_size * dtype.itemsize
+        if device.type == "cpu" and num_bytes > available_host_bytes():
+            raise _does_not_fit(num_bytes)  # the system would grant it, and end the process when it is used
         tail = (config.num_kv_heads, config.head_dim)
         try:
-            # Zeros cost nothing until they are written to, and NaN left over by another program never shows.
-            self.keys = [torch.zeros(size, *tail, device=device, dtype=dtype) for size in sizes]
-            self.values = [torch.zeros(size, *tail, device=device, dtype=dtype) for size in sizes]
-        except RuntimeError as error:  # torch.OutOfMemoryError is one, and the CPU allocator raises it plain
-            num_bytes = 2 * sum(sizes) * config.kv_size * dtype.itemsize
-            raise OutOfMemory(
-                f"A key/value memory of {num_bytes / 1e9:.1f} GB does not fit beside the model.",
-                hint="Give less with kv_bytes.",
-            ) from error
+            self.keys = [_zeros((size, *tail), device, dtype) for size in sizes]
+            self.values = [_zeros((size, *tail), device, dtype) for size in sizes]
+        except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
+            raise _does_not_fit(num_bytes) from error
 
     @property
     def num_bytes(self) -> int:
@@ -66,6 +69,27 @@ class KVPool:
                     part[target.start : target.start + target.length] = part[
                         source.start : source.start + source.length
                     ]
+
+
+def _zeros(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    """Zeros, so that NaN left over by another program never shows.
+
+    On the CPU they take no memory until they are written to: NumPy asks the system for zeroed pages, where
+    PyTorch writes zeros to all of them.
+    """
+    if device.type != "cpu":
+        return torch.zeros(shape, device=device, dtype=dtype)
+    num_bytes = math.prod(shape) * dtype.itemsize
+    storage = np.zeros(num_bytes + _ALIGNMENT, np.uint8)
+    start = -storage.ctypes.data % _ALIGNMENT
+    return torch.from_numpy(storage[start : start + num_bytes]).view(dtype).view(shape)
+
+
+def _does_not_fit(num_bytes: int) -> OutOfMemory:
+    return OutOfMemory(
+        f"A key/value memory of {num_bytes / 1e9:.1f} GB does not fit beside the model.",
+        hint="Give less with kv_bytes.",
+    )
 
 
 def _heads_first(slots: torch.Tensor, segments: Sequence[Segment]) -> torch.Tensor:

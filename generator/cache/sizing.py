@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Literal
 
@@ -12,6 +11,7 @@ from generator.cache.memory import KVGroup, KVMemory
 from generator.cache.paged import PagedMemory, blocks_of_window
 from generator.cache.slots import SlotMemory
 from generator.errors import OutOfMemory
+from generator.host_memory import available_host_bytes
 from generator.model.config import ModelConfig
 
 KVLayout = Literal["paged", "contiguous"]
@@ -34,8 +34,7 @@ def default_kv_bytes(
     if device.type == "cuda":
         free = int(torch.cuda.mem_get_info(device)[0] * _SHARE_OF_FREE_GPU_MEMORY)
     else:
-        available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        free = min(int(available * _SHARE_OF_FREE_MEMORY), _MOST_BYTES_ON_CPU)
+        free = min(int(available_host_bytes() * _SHARE_OF_FREE_MEMORY), _MOST_BYTES_ON_CPU)
     return min(free, max_num_sequences * (config.max_positions + 64) * kv_bytes_per_token(config, dtype))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import ExitStack
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -15,7 +16,10 @@ WORK = frozenset({"/ask", "/search"})  # the paths that cost something
 
 
 class Admission:
-    """Lets a working request in if there is a place, which it holds until its last byte is sent."""
+    """Lets a working request in if there is a place, which it holds until its last bytes are on their way.
+
+    Not longer: a client that has read them asks its next question before the application has wound up.
+    """
 
     def __init__(self, app: ASGIApp, *, traffic: Traffic) -> None:
         self._app = app
@@ -31,10 +35,15 @@ class Admission:
         except (ServerBusy, ServerDraining) as error:
             await error_response(error)(scope, receive, send)
             return
-        try:
-            await self._app(scope, receive, send)
-        finally:
-            self._traffic.leave()
+        with ExitStack() as place:
+            place.callback(self._traffic.leave)
+
+            async def send_and_leave(message: Message) -> None:
+                if message["type"] == "http.response.body" and not message.get("more_body", False):
+                    place.close()
+                await send(message)
+
+            await self._app(scope, receive, send_and_leave)
 
 
 class BodyLimit:
