@@ -9,7 +9,8 @@ The peer has an environment of its own:
 
 `llama_cpp_peer.py` runs in it: it writes the weights as a GGUF file (Llama architecture, no tokenizer) and
 decodes with as many threads. q8_0 has a scale for every 32 weights, our int8 one for every row. Sides take
-turns, each as a whole; prefill is left out. bfloat16 weights are the same, so the share of equal greedy
+turns, each as a whole; prefill is left out. q8_0 runs without repacking for AMX, which crashes on some
+machines. bfloat16 weights are the same, so the share of equal greedy
 tokens is printed, too: it falls with the first near tie. The last line is JSON.
 """
 

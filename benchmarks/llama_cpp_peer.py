@@ -102,7 +102,10 @@ def decode(path: Path, prompts: list[list[int]], num_new: int, threads: int) -> 
     # A callback that says nothing, kept alive for as long as the library may call it.
     silence = llama_cpp.llama_log_callback(lambda level, text, data: None)
     llama_cpp.llama_log_set(silence, ctypes.c_void_p(0))
-    model = llama_cpp.llama_model_load_from_file(str(path).encode(), llama_cpp.llama_model_default_params())
+    loading = llama_cpp.llama_model_default_params()
+    # Quantised weights repacked for AMX end llama.cpp 0.3.36 with a segmentation fault on some machines.
+    loading.use_extra_bufts = "q8_0" not in path.name
+    model = llama_cpp.llama_model_load_from_file(str(path).encode(), loading)
     params = llama_cpp.llama_context_default_params()
     params.n_ctx = len(prompts) * (max(map(len, prompts)) + num_new + 32)
     params.n_batch = params.n_ubatch = max(max(map(len, prompts)), len(prompts))
