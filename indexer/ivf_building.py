@@ -26,7 +26,8 @@ _MAX_DEPTH = 640  # or 4 k, if that is more
 _QUERIES = 384  # half to choose by, half to measure on
 _MIN_QUERIES = 32  # of either half; for large k so many do, since each is asked for k chunks
 _LOST_TO_CODES = 0.25  # of what may be missed; the rest is lost by looking through too few lists
-_DEVIATIONS = 1.28  # that the recall is chosen above the target: then it is below in one of ten choices
+_AIMED_AT = 0.5  # of what may be missed: real questions are harder than made-up ones may be
+_DEVIATIONS = 1.28  # that the recall is chosen above that: then it is below in one of ten choices
 
 WHOLE = SearchPlan((PlanPoint(1, _MAX_LISTS, _MAX_DEPTH, 1.0),))
 """Looks through all lists; for an index that is still to be tuned."""
@@ -80,13 +81,14 @@ class _Trial(NamedTuple):
 def tune(vectors: IvfVectors, recall_target: float) -> SearchPlan:
     """How many lists and candidates it takes to find `recall_target` of the k nearest, for several k."""
     chosen_by, measured_on = _trials(vectors)
+    wanted = 1 - _AIMED_AT * (1 - recall_target)
     planned = [k for k in _PLANNED_K if k <= max(len(vectors) // 10, _PLANNED_K[0])]
     points = []
     for k in planned:
         count = max(_QUERIES * _PLANNED_K[0] // (2 * k), _MIN_QUERIES)
         choosing, measuring = chosen_by.first(count), measured_on.first(count)
-        depth = _depth(vectors, choosing, k, 1 - _LOST_TO_CODES * (1 - recall_target))
-        num_probes = _num_probes(vectors, choosing, k, depth, recall_target)
+        depth = _depth(vectors, choosing, k, 1 - _LOST_TO_CODES * (1 - wanted))
+        num_probes = _num_probes(vectors, choosing, k, depth, wanted)
         recall = float(_recalls(vectors, measuring, k, num_probes, depth).mean())
         points.append(PlanPoint(k, num_probes, depth, round(recall, 4)))
     return SearchPlan.of(points)

@@ -12,16 +12,19 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from numpy.lib import format as npy
 
-# A row that is touched brings up to 64 KiB around it into the process (the kernel's fault-around).
+# A row that is touched brings what lies around it into the process: 64 KiB (the kernel's fault-around), or
+# 2 MiB where the file system keeps files in huge pages. So it is looked at how much that comes to.
 _BYTES_PER_TOUCH = 64 << 10
-_MAX_TOUCHED_BYTES = 256 << 20  # then the pages are let go; the kernel keeps them as long as it likes
+_TOUCHED_BYTES_BETWEEN_LOOKS = 4 << 20
+_MAX_RESIDENT_BYTES = 256 << 20  # then the pages are let go; the kernel keeps them as long as it likes
 _ROWS_PER_BLOCK = 8192
+_STATM = Path("/proc/self/statm")
 
 
 class RowFile:
     """A (n, dimension) float32 matrix in NumPy's format, memory-mapped: opening it reads only the header.
 
-    What is resident of it stays under 256 MiB, however many searches there are. Threads may share it.
+    What is resident of it stays at about 256 MiB, however many searches there are. Threads may share it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -37,6 +40,7 @@ class RowFile:
             raise ValueError(f"{path.name} has {len(self._map)} bytes instead of {offset + size}")
         self.rows = np.frombuffer(self._map, "<f4", shape[0] * shape[1], offset).reshape(shape)
         self._touched = 0
+        self._resident_before = _mapped_bytes() or 0
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -82,11 +86,21 @@ class RowFile:
             self._count(block.nbytes)
 
     def _count(self, num_bytes: int) -> None:
+        """Notes that so many bytes were touched, about, and lets them go when that has become too much."""
         self._touched += num_bytes
-        if self._touched > _MAX_TOUCHED_BYTES:
-            self._touched = 0
-            if len(self._map) > _MAX_TOUCHED_BYTES and hasattr(mmap, "MADV_DONTNEED"):
-                self._map.madvise(mmap.MADV_DONTNEED)
+        if self._touched < _TOUCHED_BYTES_BETWEEN_LOOKS:
+            return
+        if (now := _mapped_bytes()) is None:
+            grown = self._touched
+        else:
+            grown, self._touched = now - self._resident_before, 0
+        if grown > _MAX_RESIDENT_BYTES:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED)
+        self._touched, self._resident_before = 0, _mapped_bytes() or 0
 
 
 class StoredRows(NamedTuple):
@@ -98,6 +112,15 @@ class StoredRows(NamedTuple):
     def read_ahead(self, *, stopped: Callable[[], bool] = lambda: False) -> int:
         """See `RowFile.read_ahead`. Needs no lock: the file never changes."""
         return self.file.read_ahead(self.positions, stopped=stopped)
+
+
+def _mapped_bytes() -> int | None:
+    """Bytes of files that are mapped into this process and resident; None where the system does not say."""
+    try:
+        fields = _STATM.read_bytes().split()
+    except OSError:  # not Linux
+        return None
+    return int(fields[2]) * mmap.PAGESIZE
 
 
 def write_header(file: BinaryIO, shape: tuple[int, int]) -> None:

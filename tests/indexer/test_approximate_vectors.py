@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -208,21 +209,44 @@ def test_opening_reads_no_vectors(folder: Path, stamp: ivf_files.BaseStamp, monk
     assert ivf_files.load(folder, stamp, DIMENSION) is not None
 
 
-def test_rows_are_what_numpy_reads_and_are_let_go_when_many_were_touched(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("resident", "times_let_go"),
+    [
+        (
+            lambda: 0,
+            0,
+        ),  # nothing of it stays in memory, as when another process keeps the machine short of it
+        (itertools.count(0, 600).__next__, 2),  # 600 bytes more each time it is looked at
+        (lambda: None, 5),  # the system does not say: what was touched is taken for what stayed
+    ],
+)
+def test_rows_are_what_numpy_reads_and_are_let_go_when_much_of_them_is_resident(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    resident: Callable[[], int | None],
+    times_let_go: int,
 ):
     rows = np.random.default_rng(0).standard_normal((9000, 4)).astype(np.float32)
     path = tmp_path / "rows.npy"
     with path.open("wb") as file:
         write_header(file, rows.shape)
         file.write(rows.tobytes())
-    np.testing.assert_array_equal(np.load(path), rows)
-    monkeypatch.setattr(row_file, "_MAX_TOUCHED_BYTES", 1000)
+    monkeypatch.setattr(row_file, "_MAX_RESIDENT_BYTES", 1000)
+    monkeypatch.setattr(row_file, "_TOUCHED_BYTES_BETWEEN_LOOKS", 1)
+    monkeypatch.setattr(row_file, "_mapped_bytes", resident)
+    let_go, go = [], RowFile._let_go
+    monkeypatch.setattr(RowFile, "_let_go", lambda opened: (let_go.append(opened), go(opened)))
     opened = RowFile(path)
     positions = np.random.default_rng(1).integers(0, 9000, 20_000)
     np.testing.assert_array_equal(opened.take(positions), rows[positions])
     np.testing.assert_array_equal(np.concatenate([block for _, block in opened.blocks()]), rows)
-    assert opened._touched <= 1000
+    assert len(let_go) == times_let_go
+
+
+def test_what_is_mapped_and_resident_is_told_by_the_system():
+    told = row_file._mapped_bytes()
+    assert (told is None) == (not Path("/proc/self/statm").exists())
+    assert told is None or told > 0
 
 
 # --- a plan
