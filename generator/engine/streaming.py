@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import queue
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -20,34 +21,49 @@ class EngineThread:
     """Calls `work` while that says there is more to do, then sleeps until `wake`.
 
     The thread ends after a while of sleep, so an engine that nobody uses needs no closing; it is not started
-    anew for every request, because PyTorch starts helpers of its own beside each thread.
+    anew for every request, because PyTorch starts helpers of its own beside each thread. When the interpreter
+    ends, the thread is ended first, between two calls: one that is in PyTorch then would abort the process.
     """
 
     def __init__(self, work: Callable[[], bool], *, idle_s: float = 5.0) -> None:
         self._work = work
         self._idle_s = idle_s
         self._changed = threading.Condition()
-        self._alive = False
+        self._thread: threading.Thread | None = None
         self._woken = False
+        self._ending = False
 
     def wake(self) -> None:
         """There is work. Starts the thread unless it runs."""
         with self._changed:
             self._woken = True
-            if self._alive:
+            if self._thread is not None:
                 self._changed.notify()
-            else:
-                self._alive = True
-                threading.Thread(target=self._run, name="ragserve-engine", daemon=True).start()
+            elif not self._ending:
+                self._thread = threading.Thread(target=self._run, name="ragserve-engine", daemon=True)
+                self._thread.start()
+                atexit.register(self.end)
+
+    def end(self) -> None:
+        """Ends the thread after the call that it is in, for good."""
+        with self._changed:
+            self._ending = True
+            self._changed.notify()
+            thread = self._thread
+        if thread is not None:
+            thread.join()
 
     def _run(self) -> None:
         while True:
             with self._changed:
-                if not self._changed.wait_for(lambda: self._woken, self._idle_s):
-                    self._alive = False
+                self._changed.wait_for(lambda: self._woken or self._ending, self._idle_s)
+                if self._ending or not self._woken:
+                    self._thread = None
+                    if not self._ending:
+                        atexit.unregister(self.end)
                     return
                 self._woken = False
-            while self._work():
+            while not self._ending and self._work():
                 pass
 
 

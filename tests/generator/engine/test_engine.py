@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +18,7 @@ from generator.engine.engine import ContinuousBatchingEngine
 from generator.engine.generate import generate_with_cache
 from generator.engine.requests import GenerationRequest, RequestProgress
 from generator.engine.sampling import sample
+from generator.engine.streaming import EngineThread
 from generator.errors import (
     GeneratorError,
     InvalidEngineConfig,
@@ -342,7 +344,7 @@ def test_the_thread_sleeps_and_wakes(build_engine: Build) -> None:
     for _ in range(2):
         assert len(list(engine.iterate(request(1)))) == 6
         deadline = time.monotonic() + 120
-        while engine._thread._alive:
+        while engine._thread._thread is not None:
             assert time.monotonic() < deadline, "the thread does not go to sleep"
             time.sleep(0.01)
 
@@ -358,3 +360,28 @@ def test_sampling_is_called_once_a_step(build_engine: Build, monkeypatch: pytest
         engine.add_request(request(index))
     engine.step()
     assert calls == [5]
+
+
+def test_the_thread_ends_between_two_calls_and_whoever_ends_it_waits_for_that() -> None:
+    calls, in_a_call, may_go_on = [], threading.Event(), threading.Event()
+
+    def work() -> bool:
+        calls.append("begun")
+        in_a_call.set()
+        assert may_go_on.wait(60)
+        calls.append("done")
+        return True  # there is always more to do
+
+    thread = EngineThread(work)
+    thread.wake()
+    assert in_a_call.wait(60)
+    ending = threading.Thread(target=thread.end)
+    ending.start()
+    while not thread._ending:
+        time.sleep(0.001)
+    assert ending.is_alive()
+    may_go_on.set()
+    ending.join(60)
+    assert calls == ["begun", "done"]
+    thread.wake()  # too late for more
+    assert thread._thread is None
