@@ -31,10 +31,13 @@ class Lazy(Generic[T]):
         return self._future is not None
 
     def start(self) -> None:
-        """Begin to compute in the background, unless that was done before."""
+        """Begin to compute in the background, unless that was done before.
+
+        The interpreter waits for it at its end, which would abort the process amid an import of PyTorch.
+        """
         future, begun_here = self._begin()
         if begun_here:
-            threading.Thread(target=self._fulfil, args=(future,), name="loading", daemon=True).start()
+            threading.Thread(target=self._fulfil, args=(future,), name="loading").start()
 
     def _begin(self) -> tuple[Future[T], bool]:
         """The future of the value, and whether the caller has to fulfil it."""
