@@ -53,7 +53,7 @@ def run(script: Path, arguments: list[str]) -> list[str] | None:
     """The lines that the script printed, or None where it failed or lacks figures or its JSON line."""
     lines = []
     with subprocess.Popen(
-        [sys.executable, str(script), *arguments], stdout=subprocess.PIPE, text=True, encoding="utf-8"
+        [sys.executable, "-u", str(script), *arguments], stdout=subprocess.PIPE, text=True, encoding="utf-8"
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
