@@ -178,7 +178,7 @@ def measure(
     for one in traffic:
         stream = one.stream(length, exponent=EXPONENT, seed=1)
         texts = list(dict.fromkeys(stream))
-        vectors.of(f"{one.name}-{length}", texts)
+        vectors.of(f"{one.name}-stream-{length}", texts)
         truth = Truth(corpus, vectors, texts)
         prefix = f"chunks_{size}_{one.name}"
         print(f" {one.name}: {len(stream):,} queries, {len(texts):,} different")
@@ -434,7 +434,7 @@ def regimes(
     misses = near_misses(data)[:count]
     polar = [(pair.one, pair.other) for pair in polarity()]
     everything = {text for pair in [*pairs[:count], *misses, *polar] for text in pair}
-    vectors.of(f"regimes-{count}", sorted(everything))
+    vectors.of(f"pairs-{count}", sorted(everything))
     print("\nregimes: unsafe answers among all second questions")
     few = chunks[:500] / 1  # a bounded knowledge base: the k best of any question are far from sure
     document = 0.3 * chunks[:2000] + 0.7 * chunks[0]  # a long document: chunks alike

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from retriever.query_text import normalise_query
+
 POLARITY = Path(__file__).with_name("cache_polarity.tsv")
 
 
@@ -38,8 +40,11 @@ class Polarity(NamedTuple):
 
 def load_traffic(data: Path) -> list[Traffic]:
     """The four sets."""
-    qqp = [[row["text_a"], row["text_b"]] for row in lines(data / "qqp_pairs.jsonl") if row["label"] == 1]
-    disfluent = [[row["original"], row["disfluent"]] for row in lines(data / "disfl_pairs.jsonl")]
+    pairs = lines(data / "qqp_pairs.jsonl")
+    qqp = [[asked(row["text_a"]), asked(row["text_b"])] for row in pairs if row["label"] == 1]
+    disfluent = [
+        [asked(row["original"]), asked(row["disfluent"])] for row in lines(data / "disfl_pairs.jsonl")
+    ]
     return [
         Traffic("qqp_pairs", qqp),
         Traffic("clinc150", _by_intent(data / "clinc150_train_val.jsonl")),
@@ -51,13 +56,19 @@ def load_traffic(data: Path) -> list[Traffic]:
 def near_misses(data: Path) -> list[tuple[str, str]]:
     """Pairs of Quora's that look alike and that people judged to ask for different things."""
     rows = lines(data / "qqp_pairs.jsonl")
-    return [(row["text_a"], row["text_b"]) for row in rows if row["label"] == 0]
+    return [(asked(row["text_a"]), asked(row["text_b"])) for row in rows if row["label"] == 0]
+
+
+def asked(text: str) -> str:
+    """A question as it is embedded: spellings that nobody can see apart are one."""
+    return normalise_query(text, max_chars=16_384)
 
 
 def polarity() -> list[Polarity]:
     """The pairs of cache_polarity.tsv."""
     rows = POLARITY.read_text(encoding="utf-8").splitlines()[1:]
-    return [Polarity(*row.split("\t")) for row in rows if row]
+    pairs = (row.split("\t") for row in rows if row)
+    return [Polarity(kind, asked(one), asked(other)) for kind, one, other in pairs]
 
 
 def load_corpus(data: Path, size: int) -> list[str]:
@@ -103,7 +114,7 @@ def _by_intent(path: Path) -> list[list[str]]:
     question."""
     intents: dict[str, list[str]] = {}
     for row in lines(path):
-        intents.setdefault(row["intent"], []).append(row["text"])
+        intents.setdefault(row["intent"], []).append(asked(row["text"]))
     groups = []
     for texts in intents.values():
         rest = [(text, set(re.findall(r"\w+", text.lower()))) for text in dict.fromkeys(texts)]
