@@ -42,9 +42,8 @@ def load_traffic(data: Path) -> list[Traffic]:
     """The four sets."""
     pairs = lines(data / "qqp_pairs.jsonl")
     qqp = [[asked(row["text_a"]), asked(row["text_b"])] for row in pairs if row["label"] == 1]
-    disfluent = [
-        [asked(row["original"]), asked(row["disfluent"])] for row in lines(data / "disfl_pairs.jsonl")
-    ]
+    spoken = [row for row in lines(data / "disfl_pairs.jsonl") if row["disfluent"].strip()]
+    disfluent = [[asked(row["original"]), asked(row["disfluent"])] for row in spoken]
     return [
         Traffic("qqp_pairs", qqp),
         Traffic("clinc150", _by_intent(data / "clinc150_train_val.jsonl")),
