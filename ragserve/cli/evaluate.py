@@ -40,6 +40,7 @@ def evaluate(
     retrieval_only: Annotated[
         bool, typer.Option("--retrieval-only", help="Only search; load no answering model.")
     ] = False,
+    rounds: flags.RoundsFlag = 1,
     sample: Annotated[
         int | None, typer.Option("--sample", metavar="N", min=1, help="Only N questions, always the same.")
     ] = None,
@@ -63,6 +64,8 @@ def evaluate(
     Which fields a line may have, and what each figure counts: docs/evaluation.md. Every figure has a 95%
     bootstrap interval. The exit code is 1 when a question ended in an error.
     """
+    from ragserve.rounds import check_rounds
+
     if (questions is None) == (compare is None):
         raise InvalidRequest(
             "Either questions or two runs to compare are needed.", hint="See ragserve eval --help."
@@ -75,6 +78,12 @@ def evaluate(
             "--passages reads no index.", hint="Leave out --index and --retrieval-only, or --passages."
         )
     assert questions is not None
+    check_rounds(rounds)
+    if rounds > 1 and (passages or retrieval_only):
+        raise InvalidRequest(
+            "Further rounds search with a draft of the answer.",
+            hint="Leave out --rounds, or --passages and --retrieval-only.",
+        )
     settings = settings_from(
         index=index,
         k=k,
@@ -85,10 +94,10 @@ def evaluate(
         dtype=dtype,
     )
     asked = _read(questions, sample=sample, with_passages=passages)
-    with _subject(settings, passages=passages, retrieval_only=retrieval_only) as subject:
+    with _subject(settings, passages=passages, retrieval_only=retrieval_only, rounds=rounds) as subject:
         outcomes = tuple(_with_progress(subject, asked))
     mode = "passages" if passages else "retrieval" if retrieval_only else "index"
-    run = _run(outcomes, questions, settings, mode=mode)
+    run = _run(outcomes, questions, settings, mode=mode, rounds=rounds)
     if save is not None:
         from ragserve.evaluation.saved import save_run
 
@@ -112,7 +121,7 @@ def _read(path: Path, *, sample: int | None, with_passages: bool) -> list[EvalQu
 
 
 @contextmanager
-def _subject(settings: Settings, *, passages: bool, retrieval_only: bool) -> Iterator[Subject]:
+def _subject(settings: Settings, *, passages: bool, retrieval_only: bool, rounds: int) -> Iterator[Subject]:
     from ragserve import parts
     from ragserve.evaluation.run import OverIndex, OverOwnPassages
 
@@ -123,7 +132,7 @@ def _subject(settings: Settings, *, passages: bool, retrieval_only: bool) -> Ite
     with open_pipeline(settings) as pipeline:
         if not retrieval_only:
             pipeline.warm_up()
-        yield OverIndex(pipeline, retrieval_only=retrieval_only)
+        yield OverIndex(pipeline, retrieval_only=retrieval_only, rounds=rounds)
 
 
 def _with_progress(subject: Subject, asked: Sequence[EvalQuestion]) -> Iterator[Outcome]:
@@ -138,7 +147,9 @@ def _with_progress(subject: Subject, asked: Sequence[EvalQuestion]) -> Iterator[
             output.note(f"{number:,}/{len(asked):,} questions")
 
 
-def _run(outcomes: tuple[Outcome, ...], questions: Path, settings: Settings, *, mode: str) -> Run:
+def _run(
+    outcomes: tuple[Outcome, ...], questions: Path, settings: Settings, *, mode: str, rounds: int
+) -> Run:
     from ragserve.evaluation.saved import Run, file_sha256
 
     about = {
@@ -146,6 +157,7 @@ def _run(outcomes: tuple[Outcome, ...], questions: Path, settings: Settings, *, 
         "questions_sha256": file_sha256(questions),
         "mode": mode,
         "k": settings.k,
+        "rounds": rounds,
         "generator": settings.generator,
         "adapter": settings.adapter,
         "embedder": settings.embedder,

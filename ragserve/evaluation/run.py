@@ -43,11 +43,15 @@ def evaluate(questions: Sequence[EvalQuestion], subject: Subject) -> Iterator[Ou
 
 
 class OverIndex:
-    """The whole pipeline: searches the index, reads what it finds. No cache: no question is known."""
+    """The whole pipeline: searches the index, reads what it finds. No cache: no question is known.
 
-    def __init__(self, pipeline: Pipeline, *, retrieval_only: bool = False) -> None:
+    With several `rounds` the ranks are those of the passages that the last answer is made from.
+    """
+
+    def __init__(self, pipeline: Pipeline, *, retrieval_only: bool = False, rounds: int = 1) -> None:
         self._pipeline = pipeline
         self._retrieval_only = retrieval_only
+        self._rounds = rounds
 
     def __call__(self, question: EvalQuestion) -> Outcome:
         """See `Subject`."""
@@ -55,7 +59,7 @@ class OverIndex:
             began = time.perf_counter()
             result = self._pipeline.search(question.question, use_cache=False)
             return searched(question, result.hits, seconds=time.perf_counter() - began)
-        answer = self._pipeline.ask(question.question, use_cache=False)
+        answer = self._pipeline.ask(question.question, use_cache=False, rounds=self._rounds)
         return answered(question, answer, self._pipeline.index.document_text)
 
 

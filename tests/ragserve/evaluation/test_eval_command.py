@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ragserve import Pipeline
 from ragserve.cli import main
 
 QUESTIONS = [
@@ -68,6 +69,20 @@ def test_over_an_index_retrieval_answers_refusals_and_citations_are_measured(rag
     assert document["about"]["mode"] == "index"
     for figure in document["figures"].values():
         assert figure["interval"][0] <= figure["value"] <= figure["interval"][1]
+
+
+def test_further_rounds_are_those_of_the_pipeline_and_are_kept_with_the_run(ragserve, questions, monkeypatch):
+    asked, ask = [], Pipeline.ask
+
+    def watched(pipeline: Pipeline, question: str, **options):
+        answer = ask(pipeline, question, **options)
+        asked.append((options["rounds"], len(answer.retrieval.explanation["rounds"])))
+        return answer
+
+    monkeypatch.setattr(Pipeline, "ask", watched)
+    code, out, _ = ragserve("eval", questions, "--rounds", "2", "--json")
+    assert (code, json.loads(out)["about"]["rounds"]) == (0, 2)
+    assert asked == [(2, 1)] * 3
 
 
 def test_own_passages_need_no_index_and_have_no_ranks(ragserve, questions, index):
@@ -147,6 +162,9 @@ def test_questions_that_nothing_is_known_of_still_tell_the_speed(ragserve, tmp_p
     [
         ([], "Either questions or two runs to compare"),
         (["{questions}", "--passages", "--retrieval-only"], "--passages reads no index."),
+        (["{questions}", "--retrieval-only", "--rounds", "2"], "Further rounds search with a draft"),
+        (["{questions}", "--passages", "--rounds", "2"], "Further rounds search with a draft"),
+        (["{questions}", "--rounds", "9"], "rounds is 9"),
         (["{questions}.missing"], "cannot be read: No such file"),
         (["--compare", "{questions}", "{questions}"], "is no saved run"),
     ],
