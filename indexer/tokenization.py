@@ -14,6 +14,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from indexer.word_pieces import WordPieces, word_pieces
+
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
@@ -51,7 +53,7 @@ class ChunkTokenizer:
         self._tokenizer.no_padding()
         self.num_special_tokens: int = self._tokenizer.num_special_tokens_to_add(is_pair=False)
         self.words_add_up = _words_add_up(specification)
-        self._counts = _WordCounts(self._tokenizer)
+        self._counts = _WordCounts(self._tokenizer, word_pieces(specification))
 
     def count(self, text: str) -> int:
         """Exact number of tokens of `text`; meant for texts of chunk size."""
@@ -118,13 +120,16 @@ class ChunkTokenizer:
 class _WordCounts(dict[str, int]):
     """Tokens of a word, computed when first asked for."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, pieces: WordPieces | None) -> None:
         super().__init__()
         self._tokenizer = tokenizer
+        self._pieces = pieces
 
     def __missing__(self, word: str) -> int:
-        parts = (word[i : i + _SLICE] for i in range(0, len(word), _SLICE))
-        count = sum(len(self._tokenizer.encode(part, add_special_tokens=False)) for part in parts)
+        count = self._pieces.count(word) if self._pieces and len(word) <= _LONGEST_REMEMBERED_WORD else None
+        if count is None:
+            parts = (word[i : i + _SLICE] for i in range(0, len(word), _SLICE))
+            count = sum(len(self._tokenizer.encode(part, add_special_tokens=False)) for part in parts)
         if len(word) <= _LONGEST_REMEMBERED_WORD:
             if len(self) >= _REMEMBERED_WORDS:
                 self.clear()

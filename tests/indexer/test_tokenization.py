@@ -138,7 +138,7 @@ def test_pathological_text_is_tokenised_once_in_slices(
     tokenizer._tokenizer = tokenizer._counts._tokenizer = Recording()
     assert sum(unit.end - unit.start for unit in tokenizer.units(text, 0, len(text))) <= len(text)
     assert sum(lengths) <= len(text)
-    assert max(lengths) < 5_000
+    assert max(lengths, default=0) < 5_000  # plain words are counted without the tokenizer
 
 
 def test_the_memory_of_words_is_bounded(
