@@ -13,6 +13,8 @@ from indexer.scoring import exact_scores
 
 _SPARE_HITS = 8  # fetched beyond k, so that one search usually settles who the k best are
 _FLOAT32_ROUNDING = 2.0**-24
+_FEW_QUERIES = 20  # FAISS compares fewer than these on one core each
+_ROWS_PER_PRODUCT = 16_384
 
 Candidates = tuple[np.ndarray, np.ndarray, float]
 """Scores and numbers, (q, fetch) each, and how far apart true scores may be that look equal."""
@@ -89,22 +91,55 @@ class FlatVectors:
 
     def candidates(self, queries: np.ndarray, fetch: int, allowed: np.ndarray | None = None) -> Candidates:
         """What FAISS takes for the best, of all chunks or of those allowed."""
-        parameters = None
+        # The rounding error of an inner product of unit vectors is at most dimension * 2^-24, on either side.
+        tolerance = 2 * self.dimension * _FLOAT32_ROUNDING
+        if allowed is None and len(queries) < _FEW_QUERIES:
+            scores, positions = best_products(self._matrix(), queries, fetch)
+            return scores, self.numbers[positions], tolerance
+        faiss, parameters = load_faiss(), None
         if allowed is not None:
-            faiss = load_faiss()
             mask = np.zeros(int(self.numbers[-1]) + 1, bool)
             mask[allowed] = True
             selector = faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
             parameters = faiss.SearchParameters(sel=selector)
         scores, found = self.index.search(queries, fetch, params=parameters)
-        # The rounding error of an inner product of unit vectors is at most dimension * 2^-24, on either side.
-        return scores, found, 2 * self.dimension * _FLOAT32_ROUNDING
+        return scores, found, tolerance
 
     def ranked(self, query: np.ndarray, candidates: np.ndarray, k: int) -> Nearest:
         """The k best of (n,) candidates by number."""
         scores = exact_scores(self.vectors_of(candidates), query)
         order = np.lexsort((self.ids_of(candidates), -scores))[:k]
         return candidates[order], scores[order]
+
+    def _matrix(self) -> np.ndarray:
+        """(n, dimension) float32: the vectors where FAISS has them, valid until one comes or goes."""
+        faiss = load_faiss()
+        flat = faiss.downcast_index(self.index.index)
+        values = faiss.rev_swig_ptr(flat.get_xb(), self.index.ntotal * self.dimension)
+        return values.reshape(-1, self.dimension)
+
+
+def best_products(matrix: np.ndarray, queries: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """(q, count) float32 highest inner products of (q, dimension) queries with (n, dimension) rows, falling,
+    and the (q, count) int64 positions of those rows; n is at least `count`.
+
+    Matrix products take all cores and read each row once for all queries.
+    """
+    scores = [np.zeros(0, np.float32)] * len(queries)
+    positions = [np.zeros(0, np.int64)] * len(queries)
+    floors = np.zeros(len(queries), np.float32)  # what a row has to exceed, once there are enough
+    for start in range(0, len(matrix), _ROWS_PER_PRODUCT):
+        products = queries @ matrix[start : start + _ROWS_PER_PRODUCT].T  # (q, rows)
+        for i, row in enumerate(products):
+            above = np.flatnonzero(row > floors[i]) if len(scores[i]) == count else np.arange(len(row))
+            together = np.concatenate([scores[i], row[above]])
+            places = np.concatenate([positions[i], start + above])
+            if len(together) > count:
+                kept = np.argpartition(together, len(together) - count)[-count:]
+                together, places = together[kept], places[kept]
+            scores[i], positions[i], floors[i] = together, places, together.min()
+    order = np.argsort(-np.stack(scores), axis=1, kind="stable")
+    return np.take_along_axis(np.stack(scores), order, 1), np.take_along_axis(np.stack(positions), order, 1)
 
 
 def certainly_nearest(

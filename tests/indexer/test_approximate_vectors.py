@@ -110,6 +110,25 @@ def test_a_batch_finds_what_single_searches_find(base: IvfVectors):
         assert (numbers.tolist(), scores.tolist()) == (alone.tolist(), alone_scores.tolist())
 
 
+def test_a_batch_is_searched_in_the_order_of_shared_lists_and_answered_in_its_own(
+    base: IvfVectors, monkeypatch: pytest.MonkeyPatch
+):
+    near = np.arange(0, COUNT, COUNT // 8)
+    queries = np.concatenate([VECTORS[near], VECTORS[near]])  # each twice, far from itself
+    searched: list[np.ndarray] = []
+    probed = base._probed
+
+    def watched(some: np.ndarray, *arguments: object) -> list[np.ndarray]:
+        searched.append(some)
+        return probed(some, *arguments)
+
+    monkeypatch.setattr(base, "_probed", watched)
+    found = base.nearest(queries, 3)
+    assert [numbers[0] for numbers, _ in found] == [*NUMBERS[near], *NUMBERS[near]]
+    (ordered,) = searched
+    assert all((ordered[i] == ordered[i + 1]).all() for i in range(0, len(ordered), 2))
+
+
 def test_it_is_tuned_to_the_target_and_says_what_it_reaches(stamp: ivf_files.BaseStamp, tmp_path: Path):
     low = built(tmp_path, VECTORS, NUMBERS, recall_target=0.7)[1]
     assert [point.k for point in stamp.plan] == [10, 100]

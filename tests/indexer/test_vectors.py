@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexer import ivf_files
+from indexer import flat_vectors, ivf_files
 from indexer.catalog_reader import NumberedVectors, Version
 from indexer.errors import FaissMissing, GpuFailed, InvalidQuery
 from indexer.scoring import best_first, exact_scores
@@ -66,6 +66,28 @@ def test_a_batch_gives_the_very_scores_and_order_that_single_searches_give(rng: 
     together = index.search(queries, 7)
     assert together == [index.search(query[None], 7)[0] for query in queries]
     assert together == [brute_force(np.arange(1, 3001), vectors, query, 7) for query in queries]
+
+
+@settings(max_examples=50)
+@given(
+    st.integers(1, 60),
+    st.integers(1, 5),
+    st.integers(1, 60),
+    st.sampled_from([1, 7, 64]),
+    st.integers(0, 2**32 - 1),
+)
+def test_products_of_blocks_find_what_one_product_finds(rows: int, count: int, k: int, block: int, seed: int):
+    rng = np.random.default_rng(seed)
+    matrix = rng.integers(-3, 4, (rows, 4)).astype(np.float32)  # many ties, exact sums
+    queries = rng.integers(-3, 4, (count, 4)).astype(np.float32)
+    k = min(k, rows)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flat_vectors, "_ROWS_PER_PRODUCT", block)
+        scores, positions = flat_vectors.best_products(matrix, queries, k)
+    products = queries @ matrix.T
+    np.testing.assert_array_equal(scores, -np.sort(-products, axis=1)[:, :k])
+    np.testing.assert_array_equal(np.take_along_axis(products, positions, axis=1), scores)
+    assert all(len(set(row)) == k for row in positions.tolist())
 
 
 def test_equal_scores_come_in_the_order_of_ids(rng: np.random.Generator):
