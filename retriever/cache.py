@@ -40,14 +40,14 @@ from retriever.cache_keys import (
     bytes_of_hits,
     bytes_of_vector,
 )
-from retriever.cache_lists import NUM_TOP_SCORES, ListEntry, ListTable, Nearby
+from retriever.cache_lists import NUM_TOP_SCORES, ListEntry, ListTable, Nearby, compact
 from retriever.cache_state import Account, CacheState, KeptList, KeptVector, by_state, oldest_first
 from retriever.corpus import CorpusView, Version
 from retriever.errors import InvalidQueryVector, InvalidRetrievalSettings
 from retriever.lists import DenseList
 from retriever.types import Hit, Tier
 
-_MAX_LISTS = 8  # that are read for one query; beyond, proofs hardly get better
+_MAX_LISTS = 4  # that are read for one query; beyond, proofs hardly get better
 _UNIT_TOLERANCE = 1e-3
 
 
@@ -73,7 +73,7 @@ class CacheStats:
 class RetrievalCache:
     """Remembers results and dense lists under a budget of bytes; safe to share between threads.
 
-    `candidates` is how many chunks a list holds: the knob between memory (8 bytes each) and how far around
+    `candidates` is how many chunks a list holds: the knob between memory (4 bytes each) and how far around
     its query a list can prove anything. `max_false_hit_rate` turns the approximate tier on: the share of its
     answers that may have a recall below `min_recall` of what the true search finds; 1 leaves the decision to
     `similarity_threshold` alone. `audit_share` of its answers are compared with a true search afterwards.
@@ -221,7 +221,7 @@ class RetrievalCache:
         top_scores = dense.scores[:NUM_TOP_SCORES].copy()
         is_exact = dense.bound < np.inf
         radius = dense.bound if is_exact else float(dense.scores[-1]) if len(dense.scores) else -np.inf
-        entry = ListEntry(text, query, dense.chunks, radius, top_scores, is_exact)
+        entry = ListEntry(text, query, compact(dense.chunks), radius, top_scores, is_exact)
         with self._lock:
             table = self._following(view, space) if space in self._tables else ListTable(view.version)
             if table is None:
@@ -337,17 +337,17 @@ class RetrievalCache:
         if table.version.generation > view.version.generation:
             return None
         before = [entry.text for entry in table]
-        grown = table.follow(view, view.matching(space.filters))
+        allowed = view.matching(space.filters)
+        grown = table.follow(view, allowed)
         if grown is None:
             for text in before:
                 self._forget(ListKey(space, text))
             return table
         for entry in grown:
             key = ListKey(space, entry.text)
-            if len(entry.chunks) > 2 * self.candidates:  # a new search serves better
-                self._drop(key)
-            else:
-                self._ledger.resize(key, entry.size)
+            is_long = len(entry.chunks) > 2 * self.candidates
+            kept = table.tighten(view, entry.text, self.candidates, allowed) if is_long else entry
+            self._ledger.resize(key, kept.size)
         return table
 
     def _used(self, space: Space, nearby: Nearby | None) -> Nearby | None:

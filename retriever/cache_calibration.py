@@ -14,12 +14,15 @@ true search all the same, the two are compared.
   with b0 and b1 fitted to all labels (logistic regression, as vCache, Schroeder et al., 2025, fits for every
   entry by itself) and `own` to those of the query (drawn towards 0, so that a query without labels is judged
   like all others and nothing has to be explored half a dozen times before it is of use).
-- Answers fall into strata by their log-odds. Served are the safest strata, as many as together keep a 95%
-  upper bound of the share that is wrong, estimated stratum by stratum, within the budget. All other answers
-  go through the true search: that is the exploration.
-- Of the served ones some are audited, by a true search in the background. The audits are labels like the
-  others, and they alone make the rate that is published. Where it threatens the budget, the budget of the
-  strata shrinks; where it is beyond doubt over it, everything learnt is dropped and has to be earned anew.
+- Answers fall into strata by their log-odds. The safest strata, as many as together keep a 95% upper bound of
+  the share that is wrong within the budget, are served. Some more are on probation, as many as together were
+  wrong no more than half as often as the budget allows: they are served too, but each of them is audited, so
+  that what is learnt of them comes as fast as before. All others go through the true search: that is the
+  exploration.
+- An audit is a true search in the background. Of what is not on probation only some answers are audited. The
+  audits are labels like the others, and they alone make the rate that is published. Where it threatens the
+  budget, the budget of the strata shrinks; where it is beyond doubt over it, everything learnt is dropped and
+  has to be earned anew.
 """
 
 from __future__ import annotations
@@ -114,12 +117,12 @@ class Calibrator:
         self._alignments[slot], self._owns[slot] = alignment, own
         self._strata[slot], self._labels[slot] = stratum, _UNKNOWN
         self._next += 1
-        serve = stratum >= self._gate
+        serve, proven = stratum >= self._gate, stratum >= self._proven_gate
         threshold = (_LOWEST + self._gate - own - intercept) / slope if self._gate > 0 else -1.0
         return Decision(
             number=number,
             serve=serve,
-            audit=serve and self._random.random() < self._audit_share,
+            audit=serve and (not proven or self._random.random() < self._audit_share),
             probability_wrong=1 / (1 + math.exp(odds)),
             alignment=alignment,
             threshold=float(min(threshold, 1.0)) if self._gate < _NUM_STRATA else 1.0,
@@ -203,23 +206,27 @@ class Calibrator:
             self._strata = _stratum(fitted[0] + fitted[1] * self._alignments + self._owns)
 
     def _set_gate(self) -> None:
-        """The lowest stratum that is served; _NUM_STRATA if none is."""
+        """The lowest stratum that is served, and the lowest not on probation; _NUM_STRATA if none is."""
         if self.max_false_hit_rate >= 1:
-            self._gate = 0
+            self._gate = self._proven_gate = 0
             return
         seen, known, wrong = (
             np.bincount(self._strata[which], minlength=_NUM_STRATA)
             for which in (self._labels > _NO_ANSWER, self._labels > _UNKNOWN, self._labels == 0)
         )
-        # Mean and variance of each stratum's rate under Jeffreys' prior: unknown is as good as a coin.
-        rates = (wrong + 0.5) / (known + 1)
-        variances = rates * (1 - rates) / (known + 2)
-        total, means, spread = (
-            np.cumsum(column[::-1])[::-1] for column in (seen, seen * rates, seen**2 * variances)
-        )  # of each stratum and all safer ones
-        bounds = (means + _NORMAL_95 * np.sqrt(spread)) / np.maximum(total, 1)
-        open_to = np.flatnonzero((bounds <= self._budget()) & (total > 0))
-        self._gate = int(open_to[0]) if len(open_to) else _NUM_STRATA
+        # Row g: the strata from g on, and each one's part of what was seen of them. The prior is Jeffreys':
+        # half a right answer and half a wrong one, dealt out in these parts.
+        ours = np.triu(np.ones((_NUM_STRATA, _NUM_STRATA)))
+        total = np.maximum(ours @ seen, 1)
+        parts = ours * seen / total[:, None]
+        trials = np.maximum(known + parts, 1e-9)
+        rates = (wrong + 0.5 * parts) / trials
+        variances = parts**2 * rates * (1 - rates) / (trials + 1)
+        bounds = (parts * rates).sum(axis=1) + _NORMAL_95 * np.sqrt(variances.sum(axis=1))
+        guesses = (parts * (2 * wrong + 0.5 * parts) / trials).sum(axis=1)
+        some, budget = ours @ seen > 0, self._budget()
+        self._proven_gate = _first(some & (bounds <= budget))
+        self._gate = min(_first(some & (guesses <= budget)), self._proven_gate)
 
     def _budget(self) -> float:
         """What the strata may let pass: less than allowed when the audits have found more than allowed.
@@ -259,6 +266,11 @@ class Calibrators(Generic[Kind]):
     def clear(self) -> None:
         """Forgets everything."""
         self._by_kind.clear()
+
+
+def _first(flags: np.ndarray) -> int:
+    """The first stratum that is flagged; _NUM_STRATA if none is."""
+    return int(flags.argmax()) if flags.any() else _NUM_STRATA
 
 
 def _stratum(odds: float | np.ndarray) -> np.ndarray:

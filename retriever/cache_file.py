@@ -20,7 +20,7 @@ import numpy as np
 
 from indexer.types import Filters
 from retriever.cache import RetrievalCache
-from retriever.cache_lists import ListEntry
+from retriever.cache_lists import ListEntry, compact
 from retriever.cache_state import Account, CacheState, KeptList, KeptVector, check_state
 from retriever.corpus import Corpus
 from retriever.errors import CacheFileCorrupt
@@ -159,7 +159,7 @@ def _kept_list(
     row: list[Any], vector: np.ndarray, chunks: np.ndarray, radius: float, top_scores: np.ndarray
 ) -> KeptList:
     embedder, filters, generation, token, text, is_exact, *account = row
-    entry = ListEntry(text, vector, chunks, radius, top_scores, bool(is_exact))
+    entry = ListEntry(text, vector, compact(chunks), radius, top_scores, bool(is_exact))
     return KeptList(embedder, _filters_from_json(filters), generation, token, entry, Account(*account))
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from indexer.scoring import exact_scores
 from retriever.cache_vectors import QueryVectors
 from retriever.certificate import bound_outside, single_bounds
 from retriever.corpus import CorpusView, Version
@@ -15,6 +16,8 @@ NUM_TOP_SCORES = 64
 
 # A chunk is put on a list if its similarity may exceed the list's radius, however the product was rounded.
 _ROUNDING = 1e-4
+_CHOICE = 32  # past queries that a proof may be made of: those that prove the most each by itself
+_SPARSE = 256  # numbers up to so many times as many as there are on the lists are marked, not sorted
 
 
 class ListEntry(NamedTuple):
@@ -25,7 +28,7 @@ class ListEntry(NamedTuple):
 
     text: str
     vector: np.ndarray  # (dimension,) float32
-    chunks: np.ndarray  # (m,) int64 chunk numbers, in no particular order
+    chunks: np.ndarray  # (m,) int32, or int64 if need be: chunk numbers, in no particular order
     radius: float  # -inf if every chunk is on the list
     top_scores: np.ndarray  # (up to NUM_TOP_SCORES,) float32: the best similarities when the list was made
     is_exact: bool = True  # whether the search compared all vectors
@@ -123,13 +126,14 @@ class ListTable:
         slots, similarities = self._vectors.near(query)
         slots, similarities = slots[self._exact[slots]], similarities[self._exact[slots]]
         alone = single_bounds(similarities, self._radii[slots])
-        if max_lists < len(alone):
-            best = np.argpartition(alone, max_lists - 1)[:max_lists]
+        if len(alone) > _CHOICE:
+            best = np.argpartition(alone, _CHOICE - 1)[:_CHOICE]
             slots, similarities, alone = slots[best], similarities[best], alone[best]
         slots, similarities = slots[alone < 1], similarities[alone < 1]
         if not len(slots):
             return None
-        bound, weights = bound_outside(query, self._vectors.rows[slots], self._radii[slots])
+        rows, radii = self._vectors.rows[slots], self._radii[slots]
+        bound, weights = bound_outside(query, rows, radii, max_lists=max_lists)
         slots, similarities = slots[weights > 0], similarities[weights > 0]
         if not len(slots):
             return None
@@ -186,13 +190,36 @@ class ListTable:
         numbers, vectors = view.vectors(added)
         return self._insert(numbers, vectors)
 
+    def tighten(self, view: CorpusView, text: str, length: int, allowed: np.ndarray | None) -> ListEntry:
+        """Shortens a list that has grown: to what still is there, and of that to the best `length` chunks.
+
+        No search is needed: a list of all above its radius is a list of all above a higher one.
+        """
+        entry = self._entries[self._slots[text]]
+        numbers = entry.chunks.astype(np.int64)
+        if allowed is not None:
+            numbers = np.intersect1d(numbers, allowed)
+        numbers, vectors = view.vectors(numbers)
+        scores = exact_scores(vectors, entry.vector)
+        order = np.argsort(-scores, kind="stable")
+        radius = entry.radius
+        if len(order) > length:  # some may have been put on the list from a little below its radius
+            radius = max(radius, float(scores[order[length - 1]]))
+        entry = entry._replace(
+            chunks=compact(numbers[order[:length]]),
+            radius=radius,
+            top_scores=scores[order[:NUM_TOP_SCORES]],
+        )
+        self.put(entry)
+        return entry
+
     def _insert(self, numbers: np.ndarray, vectors: np.ndarray) -> list[ListEntry]:
         changed = []
         similarities = vectors @ self._vectors.rows.T
         inside = similarities > self._radii[: len(self)] - _ROUNDING  # (chunks, entries)
         for slot in np.flatnonzero(inside.any(axis=0)):
             entry = self._entries[slot]
-            entry = entry._replace(chunks=np.union1d(entry.chunks, numbers[inside[:, slot]]))
+            entry = entry._replace(chunks=compact(np.union1d(entry.chunks, numbers[inside[:, slot]])))
             self._entries[slot] = entry
             changed.append(entry)
         return changed
@@ -210,8 +237,26 @@ class ListTable:
     def _nearby(self, slots: np.ndarray, similarities: np.ndarray, bound: float) -> Nearby:
         order = np.argsort(-similarities, kind="stable")
         entries = [self._entries[slot] for slot in slots[order]]
-        chunks = entries[0].chunks
-        if len(entries) > 1:
-            chunks = np.unique(np.concatenate([entry.chunks for entry in entries]))
+        chunks = union([entry.chunks for entry in entries]) if len(entries) > 1 else entries[0].chunks
         texts = tuple(entry.text for entry in entries)
-        return Nearby(texts[0], float(similarities[order[0]]), chunks, bound, texts)
+        return Nearby(texts[0], float(similarities[order[0]]), chunks.astype(np.int64), bound, texts)
+
+
+def compact(numbers: np.ndarray) -> np.ndarray:
+    """Chunk numbers in as few bytes as hold them: they are most of what a list takes."""
+    fits = not len(numbers) or (numbers.min() >= 0 and numbers.max() < 1 << 31)
+    return numbers.astype(np.int32 if fits else np.int64)
+
+
+def union(lists: Sequence[np.ndarray]) -> np.ndarray:
+    """(m,) int64 numbers that are on any list, rising.
+
+    Numbers are given one after the other, so marking them takes a fraction of the time of sorting them, which
+    is the rest of a look-up several times over.
+    """
+    numbers = np.concatenate(lists)
+    if not len(numbers) or numbers.max() > _SPARSE * len(numbers):
+        return np.unique(numbers).astype(np.int64)
+    marked = np.zeros(int(numbers.max()) + 1, bool)
+    marked[numbers] = True
+    return np.flatnonzero(marked)

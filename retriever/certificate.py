@@ -35,44 +35,51 @@ def single_bounds(similarities: np.ndarray, radii: np.ndarray) -> np.ndarray:
     return np.cos(np.maximum(np.arccos(np.clip(radii, -1, 1)) - angles, 0))
 
 
-def bound_outside(query: np.ndarray, list_queries: np.ndarray, radii: np.ndarray) -> tuple[float, np.ndarray]:
+def bound_outside(
+    query: np.ndarray, list_queries: np.ndarray, radii: np.ndarray, *, max_lists: int | None = None
+) -> tuple[float, np.ndarray]:
     """The bound by several lists together, whatever rounding did, and the (n,) weights that give it.
 
     `query` (dimension,) and `list_queries` (n, dimension) float32, `radii` (n,). A list of weight 0 adds
-    nothing.
+    nothing; up to `max_lists` have another.
     """
     query, list_queries = query.astype(np.float64), list_queries.astype(np.float64)
     reach = radii.astype(np.float64) + _ROUNDING
-    weights = _weights(list_queries @ list_queries.T, list_queries @ query, reach)
+    weights = _weights(list_queries, list_queries @ query, reach, max_lists or len(reach))
     rest = np.linalg.norm(query - weights @ list_queries)
     return float(rest * (1 + _UNIT_TOLERANCE) + weights @ reach) + _ROUNDING, weights
 
 
-def _weights(products: np.ndarray, similarities: np.ndarray, reach: np.ndarray) -> np.ndarray:
+def _weights(
+    list_queries: np.ndarray, similarities: np.ndarray, reach: np.ndarray, max_lists: int
+) -> np.ndarray:
     """Weights w >= 0 that make |q - sum w a| + sum w c small, by the active set method.
 
     The most similar unit vector x with <ai, x> = ci for the lists of a set is known in closed form. If
-    another list holds it, that list joins the set; one whose weight comes out negative does not bind and
-    leaves it.
+    another list holds it, the one that holds it best joins the set; one whose weight comes out negative does
+    not bind and leaves it.
     """
     active = [int(np.argmin(single_bounds(similarities, reach)))]
+    products = {active[0]: list_queries @ list_queries[active[0]]}  # (n,) each, by number
     weights = np.zeros(len(reach))
-    for _ in range(2 * len(reach)):
-        some = np.ix_(active, active)
-        inverse = np.linalg.inv(products[some] + 1e-9 * np.eye(len(active)))  # two lists may have one query
+    for _ in range(2 * max_lists):
+        rows = np.stack([products[i] for i in active])
+        inverse = np.linalg.inv(rows[:, active] + 1e-9 * np.eye(len(active)))  # two lists may have one query
         b, c = similarities[active], reach[active]
         rest = np.sqrt(max(1 - b @ inverse @ b, 1e-12) / max(1 - c @ inverse @ c, 1e-12))
         found = inverse @ (b - rest * c)
         if len(active) > 1 and found.min() < 0:
             del active[int(found.argmin())]
             continue
+        found = np.maximum(found, 0)
         weights = np.zeros(len(reach))
-        weights[active] = np.maximum(found, 0)
+        weights[active] = found
         # x = (q - sum w a) / rest: how far inside each list is it?
-        inside = (similarities - products @ weights) / rest - reach
+        inside = (similarities - found @ rows) / rest - reach
         inside[active] = -np.inf
         worst = int(inside.argmax())
-        if inside[worst] <= _ROUNDING:
+        if inside[worst] <= _ROUNDING or len(active) == max_lists:
             break
         active.append(worst)
+        products[worst] = list_queries @ list_queries[worst]
     return weights

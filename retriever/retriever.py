@@ -34,7 +34,7 @@ from retriever.stopwatch import Stopwatch
 from retriever.types import Hit, SearchResult, Tier
 
 # Reading lists costs what searching as many vectors costs: past this part of the corpus it does not pay.
-_READ_SHARE = 8
+_READ_SHARE = 4
 
 
 class QueryEmbedder(Protocol):

@@ -137,16 +137,39 @@ def test_clear_forgets_everything():
     assert retriever.search("query").tier == "miss"
 
 
-def test_a_list_that_much_was_added_near_is_dropped():
+def test_a_list_that_much_was_added_near_is_shortened_and_goes_on_serving():
     corpus = spread_corpus(100)
     cache = RetrievalCache(candidates=5)
     retriever = make_retriever(corpus, cache=cache, settings=RetrievalSettings(ranking="dense", depth=5))
     retriever.search("query", k=2)
-    assert cache.stats().num_lists == 1
+    ((entry,),) = cache._tables.values()
     for i in range(6):
-        corpus.add(f"near {i}", tilted(embed("query"), 0.01 * i))
-    assert retriever.search("query", k=2).tier == "miss"
+        corpus.add(f"near {i}", tilted(embed("query"), 0.05 * i))
+    corpus.remove(int(entry.chunks[0]))
+    size = cache.stats().bytes
+    result = retriever.search("query", k=2)
+    assert (result.tier, [hit.chunk.text for hit in result.hits]) == ("certified", ["near 0", "near 1"])
+    ((shorter,),) = cache._tables.values()
+    assert len(shorter.chunks) == 5
+    assert shorter.radius > entry.radius
+    assert shorter.radius == pytest.approx(float(tilted(embed("query"), 0.2) @ embed("query")), abs=1e-6)
     assert cache.stats().num_lists == 1
+    assert cache.stats().bytes <= size + 1000 * 3 + 1000  # the result, and no longer list
+
+
+def test_what_is_gone_makes_no_list_longer():
+    """Ten thousand chunks that came and went again leave a list as long as it was."""
+    corpus = spread_corpus(100)
+    cache = RetrievalCache(candidates=20)
+    retriever = make_retriever(corpus, cache=cache, settings=DENSE)
+    retriever.search("query")
+    for i in range(60):
+        number = corpus.add(f"near {i}", tilted(embed("query"), 0.01))
+        assert retriever.search("query").tier == "certified"
+        corpus.remove(number)
+    assert retriever.search("query").tier == "certified"
+    ((entry,),) = cache._tables.values()
+    assert len(entry.chunks) <= 40
 
 
 def test_a_reader_of_an_older_state_neither_uses_nor_harms_the_lists():

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retriever.binomial import lower_bound, upper_bound
-from retriever.cache_calibration import Audit, Calibrator
+from retriever.cache_calibration import Audit, Calibrator, Decision
 
 
 class Traffic:
@@ -56,16 +56,54 @@ def test_the_true_rate_is_beyond_a_bound_in_at_most_one_of_twenty_series(trials,
     assert too_high <= 0.05 + 1e-3
 
 
+def earn(calibrator: Calibrator, count: int) -> list[Decision]:
+    """So many answers that cannot be better, all of them right; labels come where a true search was made."""
+    decisions = []
+    for _ in range(count):
+        decision = calibrator.decide("past", 1.0)
+        decisions.append(decision)
+        if decision.audit or not decision.serve:
+            calibrator.learn("past", decision, right=True)
+    return decisions
+
+
 def test_nothing_is_served_before_it_is_earned():
     calibrator = Calibrator(max_false_hit_rate=0.01, audit_share=0.05)
     assert not calibrator.is_serving
-    for _ in range(100):  # a hundred right ones do not yet show that fewer than 1 in 100 are wrong
-        decision = calibrator.decide("past", 1.0)
-        assert not decision.serve
-        calibrator.learn("past", decision, right=True)
-    traffic = Traffic()
-    traffic.through(calibrator, 600)
+    assert not any(decision.serve for decision in earn(calibrator, 40))
+    earn(calibrator, 60)
     assert calibrator.is_serving
+
+
+def test_answers_on_probation_are_audited_one_and_all_until_they_are_beyond_doubt():
+    calibrator = Calibrator(max_false_hit_rate=0.01, audit_share=1e-9)
+    decisions = earn(calibrator, 300)
+    served = [number for number, decision in enumerate(decisions) if decision.serve]
+    audited = [number for number, decision in enumerate(decisions) if decision.audit]
+    assert 45 <= served[0] <= 55
+    assert served == list(range(served[0], 300))
+    assert audited == list(range(served[0], audited[-1] + 1))
+    assert upper_bound(0, audited[-1]) == pytest.approx(0.018, abs=0.002)  # Jeffreys' bound is 0.01 there
+
+
+def test_a_wrong_answer_ends_the_probation():
+    calibrator = Calibrator(max_false_hit_rate=0.01, audit_share=0.05)
+    last = earn(calibrator, 80)[-1]
+    assert last.serve
+    calibrator.learn("past", calibrator.decide("past", 1.0), right=False)
+    assert not calibrator.is_serving
+
+
+def test_strata_are_judged_together_however_the_labels_are_spread_over_them():
+    """A handful of right labels in each of many strata says as much as all of them in one."""
+    together, spread = (Calibrator(max_false_hit_rate=0.01, audit_share=1e-9) for _ in range(2))
+    earn(together, 200)
+    for number in range(200):
+        decision = spread.decide("past", 0.5 + 0.1 * (number % 6))
+        if decision.audit or not decision.serve:
+            spread.learn("past", decision, right=True)
+    assert not together.decide("past", 1.0).audit
+    assert spread.decide("past", 1.0).serve
 
 
 @pytest.mark.parametrize("budget", [0.01, 0.05])
@@ -127,7 +165,9 @@ def test_audits_that_are_beyond_doubt_over_the_budget_suspend_the_tier_until_it_
     traffic.through(calibrator, 1000)
     assert calibrator.is_serving
     late = calibrator.decide("past 1", 0.95)
-    calibrator.learn("past 1", calibrator.decide("past 1", 0.9)._replace(audit=True), right=False)
+    while calibrator.audit().num_audited:  # beyond doubt takes a few: those on probation were all right
+        decision = calibrator.decide("past 1", 0.9)
+        calibrator.learn("past 1", decision._replace(audit=True), right=False)
     assert calibrator.audit() == Audit(0, 0, 1)
     assert not calibrator.is_serving
     calibrator.learn("past 1", late, right=True)  # it comes too late to be one of the new ones
