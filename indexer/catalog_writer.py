@@ -78,6 +78,7 @@ class CatalogWriter:
         self._added: set[int] = set()
         self._removed: set[int] = set()
         self._documents: set[int] = set()
+        self._loose_documents: set[int] = set()  # rows that may have lost their last file
         self._loose_embeddings: set[int] = set()  # rows that may have lost their last chunk
         self._changed = False
 
@@ -108,11 +109,17 @@ class CatalogWriter:
         self._relink(previous, document)
         return id_
 
-    def link(self, file: SourceFile, document: int, content_key: bytes, conversion: str) -> None:
-        """Make the file another path of a document that is stored already, or note that it still is one."""
-        previous = self._document_of(file.uri)
-        self._record(file, "indexed", content_key, conversion, document=document)
-        self._relink(previous, document)
+    def link(self, file: SourceFile, content_key: bytes, conversion: str) -> int | None:
+        """Make the file another path of the document with its content, or note that it still is one.
+
+        Returns the document. None if there is no such document (any more); then nothing is done.
+        """
+        document = catalog_reader.document_with_content(self.connection, content_key, conversion)
+        if document is not None:
+            previous = self._document_of(file.uri)
+            self._record(file, "indexed", content_key, conversion, document=document)
+            self._relink(previous, document)
+        return document
 
     def fail(self, file: SourceFile, failure: Failure, *, content_key: bytes | None, conversion: str) -> None:
         """Note why the file could not be indexed. Its last good version, if any, stays searchable."""
@@ -187,6 +194,9 @@ class CatalogWriter:
 
         Returns the numbers of the chunks that were added and of those that were removed.
         """
+        for document in sorted(self._loose_documents):
+            if not self._files_of(document):
+                self._remove_document(document)
         self.connection.executemany(
             "DELETE FROM embeddings WHERE rowid = ?1"
             " AND NOT EXISTS (SELECT 1 FROM chunks WHERE embedding = ?1)",
@@ -265,7 +275,7 @@ class CatalogWriter:
             if self._files_of(previous):
                 self._relocate(previous)
             else:
-                self._remove_document(previous)
+                self._loose_documents.add(previous)  # another file may be about to take it over
 
     def _relocate(self, document: int) -> None:
         """List the chunks as removed and added, so that whoever filters by path takes a fresh look."""

@@ -148,9 +148,8 @@ class _Import:
         conversion = Conversion(part.content_key, part.conversion, part.document, part.drafts, keys)
         first, *others = part.files
         writer.store(first.file, conversion, new_id=part.id)
-        document = catalog_reader.document_with_content(writer.connection, part.content_key, part.conversion)
         for other in others:
-            writer.link(other.file, document, part.content_key, part.conversion)
+            writer.link(other.file, part.content_key, part.conversion)
         for imported in part.files:
             if imported.status != "indexed":  # it keeps this document, its last good version
                 _note(writer, imported)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,7 +17,7 @@ from indexer import catalog_reader
 from indexer.catalog import Catalog
 from indexer.catalog_writer import CatalogWriter, Conversion, Failure, SourceFile
 from indexer.chunking import embedding_text
-from indexer.discovery import FoundFile, discover, file_uri
+from indexer.discovery import FoundFile, PathNotFound, discover, file_uri
 from indexer.embedding_cache import EmbeddingCache, vectors_in_batches
 from indexer.errors import IndexerError
 from indexer.identity import embedder_label, embedding_key
@@ -102,6 +102,7 @@ class _Run:
         self._conversion = settings.conversion(embedder)
         self._in_flight = InFlight()
         self._backlog: list[Outcome] = []  # of files whose content another file of this run has brought in
+        self._overtaken: list[Linked] = []  # whose document was given another content before they came
         self._left_vectors = False  # some may be stored without a chunk
         self.tally = Tally()
         self._source = IngestSource(catalog, embedder, settings, self._in_flight, self.tally)
@@ -132,6 +133,13 @@ class _Run:
     def index(self, found: Iterator[FoundFile], seen: SeenFiles) -> None:
         """Bring in everything that was found."""
         self.report_progress("discover")
+        self._index(found, seen)
+        while self._overtaken:
+            again, self._overtaken = self._overtaken, []
+            self.tally.found -= len(again)
+            self._index(_found_again([os.fsdecode(outcome.file.path) for outcome in again]), seen)
+
+    def _index(self, found: Iterator[FoundFile], seen: SeenFiles) -> None:
         producer: Producer[Outcome] = Producer(
             lambda put: self._source.produce(found, put),
             max_weight=MAX_WAITING_BYTES,
@@ -236,19 +244,37 @@ class _Run:
                 self._store_vectors(writer, vectors)
                 if self._pictures and any(to_embed.conversion.image for to_embed in converted.values()):
                     self._pictures.note_model(writer)
-                for outcome in window:
-                    self._write(writer, outcome, converted)
+                window = self._write_all(writer, window, converted)
         for outcome in window:
             self._count(outcome)
             self._release(outcome)
         self.tally.commit_seconds += time.perf_counter() - started
 
+    def _write_all(
+        self, writer: CatalogWriter, window: Sequence[Outcome], converted: Mapping[str, _ToEmbed]
+    ) -> list[Outcome]:
+        """Write a window down; returns it without the files that have to be looked at again.
+
+        Contents that have moved come first, before the files that they were in get others.
+        """
+        written: list[Outcome] = []
+        for outcome in window:
+            if not isinstance(outcome, Linked):
+                written.append(outcome)
+                continue
+            document = writer.link(outcome.file, outcome.content_key, self._conversion)
+            if document is not None:
+                written.append(outcome._replace(document=document))
+            else:
+                self._overtaken.append(outcome)
+        for outcome in written:
+            self._write(writer, outcome, converted)
+        return written
+
     def _write(self, writer: CatalogWriter, outcome: Outcome, converted: Mapping[str, _ToEmbed]) -> None:
         match outcome:
             case Converted():
                 writer.store(outcome.file, converted[outcome.file.uri].conversion)
-            case Linked():
-                writer.link(outcome.file, outcome.document, outcome.content_key, self._conversion)
             case Failed(known=False) | Skipped(known=False):
                 note = writer.fail if isinstance(outcome, Failed) else writer.skip
                 failure = Failure(outcome.code, outcome.reason, outcome.hint)
@@ -281,7 +307,7 @@ class _Run:
         """Let the files go on that waited for this one, because they have the same content."""
         if isinstance(outcome, Unchanged | Linked) or outcome.claim is None:
             return
-        waiting = self._in_flight.release(outcome.claim)
+        waiting = self._in_flight.release(outcome.claim, outcome.file)
         if not waiting:
             return
         if outcome.content_key != outcome.claim:
@@ -318,6 +344,13 @@ class _Run:
     def report_progress(self, stage: IngestStage) -> None:
         """Tell the caller how far this is."""
         self._progress(self.tally.progress(stage))
+
+
+def _found_again(paths: Iterable[str]) -> Iterator[FoundFile]:
+    """Files that were found before, as they are now; without those that are gone."""
+    for path in paths:
+        with suppress(PathNotFound):
+            yield from discover([path])
 
 
 def _changed_while_read(file: SourceFile, uri: str) -> Failed:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from indexer.embedding import Embedder
 
 Outcome = Unchanged | Linked | Skipped | Failed | Converted
+BYTES_PER_OUTCOME = 600  # about, of a file's name, size and times; there may be millions that are unchanged
 
 
 class IngestSource:
@@ -58,7 +59,7 @@ class IngestSource:
             if self._interrupted:  # while there was no reader to stop yet
                 return
             for outcome in self._reader.read(chain([first], files)):
-                put(outcome, outcome.weight if isinstance(outcome, Converted) else 1)
+                put(outcome, BYTES_PER_OUTCOME + (outcome.weight if isinstance(outcome, Converted) else 0))
 
     def interrupt(self) -> None:
         """Make `produce` come to an end. Called from another thread."""
@@ -73,7 +74,7 @@ class IngestSource:
                 self.unreadable.append(file.uri)
             decision = self._planner.decide(file)
             if not isinstance(decision, ToRead):
-                put(decision, 1)
+                put(decision, BYTES_PER_OUTCOME)
             elif decision.content_key is None or self._in_flight.claim(decision.content_key, decision.file):
                 yield decision
         self._tally.all_found = True

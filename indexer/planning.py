@@ -22,8 +22,7 @@ from indexer.parsers.formats import IMAGE_FORMATS, format_by_name
 # A file may be written to twice within one tick of the file system's clock. One that was this young when it
 # was read is not trusted to be unchanged by its time and size alone; its bytes are compared (as git does).
 RACY_NS = 2_000_000_000
-
-
+MAX_WAITING_COPIES = 10_000
 CHANGED_WHILE_READ = "changed-while-read"
 
 
@@ -190,22 +189,27 @@ def _sha256(path: Path) -> bytes:
 
 
 class InFlight:
-    """The contents that are being read: a second file with one of them waits instead of being read too."""
+    """The contents that are being read: a second file with one of them waits instead of being read too.
+
+    At most `MAX_WAITING_COPIES` of a content do. Reading more of them again costs time, and no embedding.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: dict[bytes, list[SourceFile]] = {}
+        self._waiting: dict[bytes, tuple[str, list[SourceFile]]] = {}  # uri of what is read, and who waits
 
     def claim(self, key: bytes, file: SourceFile) -> bool:
-        """True if the content is the caller's to read; else the file waits for whoever reads it."""
+        """True if the file is the caller's to read; else it waits for the one that has the same content."""
         with self._lock:
-            if key in self._waiting:
-                self._waiting[key].append(file)
-                return False
-            self._waiting[key] = []
-            return True
+            reading, waiting = self._waiting.setdefault(key, (file.uri, []))
+            if reading == file.uri or len(waiting) >= MAX_WAITING_COPIES:
+                return True
+            waiting.append(file)
+            return False
 
-    def release(self, key: bytes) -> list[SourceFile]:
-        """The content was read and committed, or failed; returns the files that waited for it."""
+    def release(self, key: bytes, file: SourceFile) -> list[SourceFile]:
+        """The file was read and committed, or failed; returns the files that waited for it."""
         with self._lock:
-            return self._waiting.pop(key, [])
+            if key in self._waiting and self._waiting[key][0] == file.uri:
+                return self._waiting.pop(key)[1]
+            return []

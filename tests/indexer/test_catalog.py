@@ -209,7 +209,8 @@ def test_the_generation_rises_only_when_a_search_could_tell(catalog: Catalog):
     store(catalog, "/a.txt", "one")
     assert generation(catalog) == 1
     with catalog.write() as writer:
-        writer.link(source("/a.txt", mtime_ns=2), 1, b"key", "v1")  # touched
+        assert writer.link(source("/a.txt", mtime_ns=2), conversion("one").content_key, "v1") == 1  # touched
+        assert writer.link(source("/a.txt", mtime_ns=3), b"other key", "v1") is None
         writer.fail(source("/c.txt"), Failure("x", "y", "z"), content_key=None, conversion="v1")
     assert generation(catalog) == 1
     store(catalog, "/a.txt", "\none")  # moved within the document

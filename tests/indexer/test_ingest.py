@@ -9,6 +9,7 @@ import pytest
 from ingest_looks import TRUNCATED_PDF, age, chunks_found, raising, summary, texts
 from store_fakes import HashingEmbedder
 
+from indexer import ingest as ingest_module
 from indexer import planning, reading
 from indexer.discovery import PathNotFound
 from indexer.identity import content_key
@@ -114,6 +115,54 @@ def test_a_moved_file_is_neither_parsed_nor_embedded(
     assert {chunk.id for chunk in chunks_found(index, "herons")} == ids
     (chunk,) = (chunk for chunk in chunks_found(index, "herons") if "Herons" in chunk.text)
     assert chunk.uri == str(corpus / "birds" / "grey heron.txt")
+
+
+def test_files_that_take_each_other_s_place_are_neither_parsed_nor_embedded(
+    index: Index, corpus: Path, parsed: list[str], embedder: HashingEmbedder
+):
+    """As logs are rotated: every name has another content now, and one of them is new."""
+    names = ["log.txt", "log-1.txt", "log-2.txt"]
+    for name in names:
+        (corpus / name).write_text(f"The words of {name}.\n")
+    index.ingest([corpus])
+    parsed.clear()
+    embedder.texts.clear()
+    (corpus / "log-2.txt").rename(corpus / "aside")
+    (corpus / "log-1.txt").rename(corpus / "log-2.txt")
+    (corpus / "log.txt").rename(corpus / "log-1.txt")
+    (corpus / "aside").rename(corpus / "log-0.txt")
+    (corpus / "log.txt").write_text("New words.\n")
+    report = index.ingest([corpus])
+    assert summary(report) == {"indexed": 4, "unchanged": 3}
+    assert (parsed, sum(embedder.texts.values())) == (["log.txt"], 1)
+    _check_contents(index, corpus)
+
+
+@pytest.mark.parametrize("num_files", [1, 2, 512])
+def test_a_content_that_has_moved_is_found_under_its_new_name_wherever_the_window_ends(
+    index: Index, corpus: Path, monkeypatch: pytest.MonkeyPatch, num_files: int
+):
+    """The file that it was in may have got another content, or be gone, before the new one's turn."""
+    monkeypatch.setattr(ingest_module, "WINDOW_FILES", num_files)
+    for name in "abcd":
+        (corpus / f"{name}.txt").write_text(f"The words of {name}.\n")
+    index.ingest([corpus])
+    for old, new in ("az", "by", "ca", "dc", "zd"):
+        (corpus / f"{old}.txt").rename(corpus / f"{new}.txt")
+    (corpus / "b.txt").write_text("New words.\n")
+    report = index.ingest([corpus], prune=True)
+    assert report.found == 8
+    assert not report.failed
+    _check_contents(index, corpus)
+    assert summary(index.ingest([corpus])) == {"unchanged": 8}
+
+
+def _check_contents(index: Index, corpus: Path) -> None:
+    """Every text file is found under its name, with what is in it."""
+    found = {chunk.uri: chunk.text for chunk in chunks_found(index, "words")}
+    for path in corpus.glob("*.txt"):
+        assert found[str(path)] == path.read_text().strip(), path.name
+    assert index.verify().ok
 
 
 def test_what_a_file_is_called_is_not_embedded_so_a_new_name_leaves_nothing_stale(index: Index, corpus: Path):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from ingest_looks import TRUNCATED_PDF, chunks_found, summary
-from store_fakes import HashingEmbedder
+from store_fakes import HashingEmbedder, InProcessReader
 
+from indexer import planning
 from indexer.index import Index
 
 
@@ -25,6 +27,29 @@ def test_copies_are_parsed_and_embedded_once(
     assert index.stats().documents == 1
     (chunk,) = chunks_found(index, "same")
     assert chunk.uris == tuple(str(folder / f"{number:02}" / "same.txt") for number in range(50))
+
+
+def test_only_so_many_copies_wait_for_one_that_is_read_and_the_rest_are_read_again(
+    index: Index,
+    tmp_path: Path,
+    parsed: list[str],
+    embedder: HashingEmbedder,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """So memory does not grow with their number; nothing is stored or embedded twice."""
+    monkeypatch.setattr(planning, "MAX_WAITING_COPIES", 10)
+    real = InProcessReader.read  # all are found before the first is read
+    monkeypatch.setattr(InProcessReader, "read", lambda reader, files: real(reader, list(files)))
+    folder = tmp_path / "copies"
+    folder.mkdir()
+    for number in range(15):
+        (folder / f"{number:02}.txt").write_text("The same under every name.\n")
+    assert summary(index.ingest([folder])) == {"indexed": 15}
+    assert len(parsed) == 5
+    assert sum(embedder.texts.values()) == 1
+    (chunk,) = chunks_found(index, "same")
+    assert len(chunk.uris) == 15
+    assert index.verify().ok
 
 
 def test_deleting_a_copy_leaves_the_others_and_only_the_last_takes_the_text_along(

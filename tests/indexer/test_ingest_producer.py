@@ -1,12 +1,21 @@
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from ingest_looks import age
+from store_fakes import HashingEmbedder
 
+from indexer.discovery import discover
+from indexer.index import Index
+from indexer.ingest_report import IngestSettings, Tally
+from indexer.ingest_source import IngestSource
 from indexer.locks import ReadWriteLock
+from indexer.planning import InFlight, Unchanged
 from indexer.producer import Producer
 
 Put = Callable[[int, int], None]
@@ -44,6 +53,21 @@ def test_the_producer_does_not_run_further_ahead_than_it_may():
         time.sleep(0.05)  # for the one too many
         assert len(produced) == 4  # three wait to be taken, one is waiting to be put
         assert take_all(producer) == list(range(50))
+
+
+def test_what_waits_is_weighed_whatever_became_of_it(index: Index, corpus: Path, embedder: HashingEmbedder):
+    """A million unchanged files that wait are hundreds of megabytes too."""
+    index.ingest([corpus])
+    age(corpus)
+    index.ingest([corpus])
+    put = []
+    source = IngestSource(index.catalog, embedder, IngestSettings(), InFlight(), Tally())
+    source.produce(discover([corpus]), lambda outcome, weight: put.append((outcome, weight)))
+    assert len(put) == 3
+    for outcome, weight in put:
+        assert isinstance(outcome, Unchanged)
+        size = sum(map(sys.getsizeof, (outcome, outcome.file, *outcome.file)))
+        assert size / 2 < weight < size * 4
 
 
 def test_an_item_that_is_too_heavy_passes_alone():
