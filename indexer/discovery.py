@@ -103,7 +103,9 @@ class _Discovery:
         self._roots = {os.path.realpath(root): root for root in roots}
         self._exclude = exclude
         self._hidden = hidden
-        self._seen: set[str] = set()  # real paths listed so far: roots may overlap, links may meet
+        # Real paths. What a folder lists comes once anyway and may be millions of files: they are not kept.
+        self._folders: set[str] = set()  # whose files are listed, or are about to be
+        self._seen: set[str] = set()  # what came by way of a link, or because the user named it
 
     def files(self) -> Iterator[FoundFile]:
         for path, root in self._roots.items():
@@ -144,20 +146,20 @@ class _Discovery:
                 if reason is None:
                     pending.append((entry.path, rules))
                 elif reason:
-                    yield from self._once(entry.path, ignored=reason)
+                    yield from self._listed(entry.path, ignored=reason)
             else:
                 yield from self._file(entry, rules)
 
     def _entries(self, folder: str, rules: IgnoreRules) -> Iterator[tuple[os.DirEntry[str], IgnoreRules]]:
         """The folder's entries with the rules that hold for them; none if the folder is one to leave out."""
-        if folder in self._exclude or folder in self._seen:
+        if folder in self._exclude or folder in self._folders:
             return iter(())
         with os.scandir(folder) as listing:
             entries = sorted(listing, key=lambda entry: entry.name)
         names = {entry.name for entry in entries}
         if "pyvenv.cfg" in names or names >= _INDEX_FILES:
             return iter(())
-        self._seen.add(folder)
+        self._folders.add(folder)
         rules = rules.within(folder, names)
         return ((entry, rules) for entry in entries)
 
@@ -178,7 +180,7 @@ class _Discovery:
     def _file(self, entry: os.DirEntry[str], rules: IgnoreRules) -> Iterator[FoundFile]:
         reason = rules.note(entry.path) or self._ignored(entry, rules, is_folder=False)
         if reason:
-            yield from self._once(entry.path, ignored=reason)
+            yield from self._listed(entry.path, ignored=reason)
             return
         path = entry.path
         try:
@@ -195,11 +197,14 @@ class _Discovery:
             yield from self._once(entry.path, problem=_link_problem(entry.path, error))
             return
         if stat.S_ISREG(status.st_mode):
-            yield from self._once(path, status)
+            if not entry.is_symlink():
+                yield from self._listed(path, status)
+            elif path not in self._roots and os.path.dirname(path) not in self._folders:
+                yield from self._once(path, status)  # elsewhere: it has its own turn where it is
         elif stat.S_ISDIR(status.st_mode):
-            yield from self._once(entry.path, ignored="A link to a folder; name that folder to index it.")
+            yield from self._listed(entry.path, ignored="A link to a folder; name that folder to index it.")
         else:
-            yield from self._once(entry.path, ignored="Not a regular file (a pipe, socket or device).")
+            yield from self._listed(entry.path, ignored="Not a regular file (a pipe, socket or device).")
 
     def _once(
         self,
@@ -209,10 +214,22 @@ class _Discovery:
         problem: IndexerError | None = None,
         ignored: str = "",
     ) -> Iterator[FoundFile]:
-        """The file, unless it was listed already."""
+        """The file, unless it was listed already, and never again."""
+        found = list(self._listed(path, status, problem=problem, ignored=ignored))
+        self._seen.add(path)
+        yield from found
+
+    def _listed(
+        self,
+        path: str,
+        status: os.stat_result | None = None,
+        *,
+        problem: IndexerError | None = None,
+        ignored: str = "",
+    ) -> Iterator[FoundFile]:
+        """The file, unless it was listed already by way of a link or because the user named it."""
         if path in self._seen:
             return
-        self._seen.add(path)
         if status and not os.access(path, os.R_OK):
             problem = UnreadableFile(
                 f"{file_uri(path)} may not be read.", hint="Change its permissions or run as another user."

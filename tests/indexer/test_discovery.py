@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from indexer import discovery
 from indexer.discovery import (
     BrokenLink,
     NotAFile,
@@ -165,6 +166,28 @@ def test_links_to_files_are_followed_and_each_file_comes_once(tree: Path, tmp_pa
     (tree / "c-link.md").symlink_to(tmp_path / "outside.md")
     (tree / "d-link.md").symlink_to("c-link.md")
     assert taken(tree) == ["b.md", "../outside.md"]
+
+
+def test_a_file_that_links_and_folders_lead_to_comes_once_whichever_comes_first(
+    tree: Path, tmp_path: Path
+) -> None:
+    write(tree, "b/x.md", "b/y.md", "b/hidden.log", ".gitignore")
+    (tree / ".gitignore").write_text("*.log\n")
+    for name in ("a", "c"):
+        (tree / name).mkdir()
+        (tree / name / "to-x.md").symlink_to(tree / "b" / "x.md")
+        (tree / name / "to-folder").symlink_to(tree / "b")
+    assert sorted(taken(tree)) == ["b/x.md", "b/y.md"]
+    assert sorted(taken(tree, tree / "b" / "x.md")) == ["b/x.md", "b/y.md"]
+    assert set(ignored(tree)) == {".gitignore", "a/to-folder", "b/hidden.log", "c/to-folder"}
+
+
+def test_what_is_remembered_does_not_grow_with_the_number_of_files(tree: Path) -> None:
+    write(tree, *(f"{folder}/{number}.md" for folder in "ab" for number in range(100)))
+    walk = discovery._Discovery([str(tree)], [], hidden=False)
+    assert len(list(walk.files())) == 200
+    assert len(walk._folders) == 3
+    assert not walk._seen
 
 
 def test_links_to_folders_are_not_followed_and_said_so(tree: Path) -> None:
