@@ -92,13 +92,15 @@ class SearchState:
         index = self._vectors
         if index is not None:
             return index
-        with self._refresh_lock, self._catalog.read() as connection:
-            if self._vectors is None:
-                dimension = catalog_reader.dimension(connection)
-                if dimension is None:
-                    return None
-                self._vectors = self._open(connection, dimension, locked=locked)
-                self.version = self._vectors.version
+        with self._refresh_lock:
+            while self._vectors is None:
+                with self._catalog.read() as connection:
+                    dimension = catalog_reader.dimension(connection)
+                    if dimension is None:
+                        return None
+                    opened = self._open(connection, dimension, locked=locked)
+                if opened is not None:
+                    self._vectors, self.version = opened, opened.version
             return self._vectors
 
     @contextmanager
@@ -168,18 +170,25 @@ class SearchState:
             with self._refresh_lock:
                 self._vectors = None
 
-    def _open(self, connection: sqlite3.Connection, dimension: int, *, locked: bool) -> VectorIndex:
+    def _open(self, connection: sqlite3.Connection, dimension: int, *, locked: bool) -> VectorIndex | None:
         """The vectors of a snapshot. Unless something stands in the way, there is a good checkpoint then.
 
-        The catalog holds everything, so not having one costs time at the next start and nothing else.
+        The catalog holds everything, so not having one costs time at the next start and nothing else. None if
+        there is a later state meanwhile: its checkpoint may be why there is none of this one.
         """
         vectors, self.saved_version = self._open_saved(connection, dimension)
         if vectors is None and not self._catalog.read_only:
             with suppress(IndexerError), nullcontext() if locked else self._lock():
-                vectors = self._save_anew(connection, dimension)
-        if vectors is None:
+                if not self._is_behind(connection):  # and nobody commits while the lock is held
+                    vectors = self._save_anew(connection, dimension)
+        if vectors is None and not self._is_behind(connection):
             vectors = checkpoint.in_memory(connection, dimension, device=self._device)
         return vectors
+
+    def _is_behind(self, connection: sqlite3.Connection) -> bool:
+        """Whether somebody has committed since the connection's snapshot was taken."""
+        with self._catalog.read() as newest:
+            return catalog_reader.version(newest) != catalog_reader.version(connection)
 
     def _open_saved(
         self, connection: sqlite3.Connection, dimension: int

@@ -263,6 +263,26 @@ def test_a_checkpoint_that_cannot_be_written_is_an_error_after_everything_was_co
     assert len(filled.search(HashingEmbedder().embed_queries(["new file herons"]), 9)[0]) == 5
 
 
+def test_an_older_state_never_takes_the_place_of_a_newer_checkpoint(
+    filled: Index, corpus: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """An ingest overtakes whoever opens the index, who finds no checkpoint of his state and would save it."""
+    with Index.open(filled.folder) as late:
+        real = late._state._open_saved
+
+        def overtaken(*_: object) -> tuple[None, None]:
+            monkeypatch.setattr(late._state, "_open_saved", real)
+            (corpus / "new.txt").write_text("Storks nest on the mill, herons by the pond.\n")
+            filled.ingest([corpus])
+            return None, None
+
+        monkeypatch.setattr(late._state, "_open_saved", overtaken)
+        found = late.search(HashingEmbedder().embed_queries(QUERIES), 3)
+    assert checkpoint.read_stamp(filled.folder).generation == filled.generation
+    assert found == answers(filled.folder)
+    assert filled.verify().ok
+
+
 def test_large_files_are_not_hashed_at_every_start(filled: Index, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(checkpoint, "HASHED_ON_OPEN_BYTES", 0)
     expected = answers(filled.folder)
