@@ -11,7 +11,7 @@ import numpy as np
 from indexer import catalog_reader, statistics
 from indexer.catalog import Catalog
 from indexer.near_duplicates import near_duplicates
-from indexer.run_journal import RunRecord, last_runs
+from indexer.run_journal import RunRecord, last_runs, unfinished
 from indexer.types import (
     Chunk,
     FileStatus,
@@ -76,6 +76,11 @@ class IndexContents:
         """The last ingests and imports, and how each ended; the newest first."""
         with self.catalog.read() as connection:
             return last_runs(connection, limit)
+
+    def unfinished_runs(self) -> list[RunRecord]:
+        """The runs that were cut off and not made good by a later one of the same paths; the newest first."""
+        with self.catalog.read() as connection:
+            return unfinished(connection)
 
     def near_duplicates(self) -> NearDuplicatesReport:
         """Groups of files with the same or nearly the same text."""

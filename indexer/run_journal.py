@@ -6,7 +6,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -36,12 +36,34 @@ class RunRecord:
 
 
 def last_runs(connection: sqlite3.Connection, limit: int) -> list[RunRecord]:
-    """The last runs, the newest first."""
+    """The last runs, the newest first; all of them where the limit is negative."""
     rows = connection.execute(
         "SELECT started_at, finished_at, pid, roots, outcome, report FROM runs ORDER BY rowid DESC LIMIT ?",
         (limit,),
     )
     return [_record(*row) for row in rows]
+
+
+def unfinished(connection: sqlite3.Connection) -> list[RunRecord]:
+    """The runs that were cut off and that no later one has made good, the newest first.
+
+    That is one that came to its end and was given the same paths, or folders that they are in. Of paths that
+    are gone nothing can be made good: a run of such ones is told while it is the last.
+    """
+    found: list[RunRecord] = []
+    made_good: set[tuple[str, str]] = set()  # command and path
+    for number, run in enumerate(last_runs(connection, -1)):  # all of them
+        if run.outcome == "finished":
+            made_good |= {(run.command, root) for root in run.roots}
+        elif run.is_cut_off:
+            open_ = [root for root in run.roots if not _is_within(run.command, root, made_good)]
+            if open_ and (number == 0 or any(map(os.path.lexists, open_))):
+                found.append(run)
+    return found
+
+
+def _is_within(command: str, path: str, known: Collection[tuple[str, str]]) -> bool:
+    return any((command, str(folder)) in known for folder in (path, *Path(path).parents))
 
 
 def _record(

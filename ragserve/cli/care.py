@@ -85,20 +85,20 @@ def doctor(
 ) -> None:
     """List the files that are not searchable, or not whole, and why; and files that are alike.
 
-    The exit code is 1 when a file failed, or the last run was cut off; files that are deliberately left out
-    do not count, nor do those that have the same or nearly the same text.
+    The exit code is 1 when a file failed, or a run was cut off and not made good since; files that are
+    deliberately left out do not count, nor do those that have the same or nearly the same text.
     """
     with open_index(settings_from(index=index)) as opened:
         statuses = opened.doctor()
         partial = opened.partial_files()
-        cut_off = [run for run in opened.runs(1) if run.is_cut_off]
+        cut_off = opened.unfinished_runs()
         alike = opened.near_duplicates()
     failed = [status for status in statuses if status.status == "failed"]
     skipped = [status for status in statuses if status.status == "skipped"]
     if as_json:
         output.print_json(
             {
-                "cut_off": plain(cut_off[0]) if cut_off else None,
+                "cut_off": plain(cut_off),
                 "failed": plain(failed),
                 "skipped": plain(skipped),
                 "partial": plain(partial),
@@ -172,7 +172,7 @@ def _print_cut_off(run: RunRecord) -> None:
     columns = output.width(sys.stdout)
     paths = " ".join(map(display_path, run.roots))
     how = "was interrupted" if run.outcome == "interrupted" else "ended with an error"
-    sentence = f"The last {run.command}, of {_minute(run.started_at)}, {how}: {paths}"
+    sentence = f"The {run.command} of {_minute(run.started_at)} {how}: {paths}"
     output.print_text(output.fill(sentence, first="! ", width=columns))
     again = f"Run `ragserve {run.command}` again to go on; what it has committed is kept."
     output.print_text(output.fill(again, first="  -> ", width=columns))

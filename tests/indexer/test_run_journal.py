@@ -84,6 +84,36 @@ def test_a_process_that_was_started_later_is_not_taken_for_the_one_that_ran(inde
     assert run.outcome == "interrupted"
 
 
+def note_run(index: Index, outcome: str, *roots: Path, command: str = "ingest") -> None:
+    with index.catalog.write() as writer:
+        row, _ = writer.start_run(list(map(str, roots)), command=command, settings={})
+        writer.finish_run(row, outcome, {})
+
+
+def test_a_run_that_was_cut_off_is_told_until_one_of_the_same_paths_has_finished(index: Index, corpus: Path):
+    """Another folder's ingest says nothing about the files that this one did not come to."""
+    other = corpus.parent / "other"
+    other.mkdir()
+    note_run(index, "interrupted", corpus / "heron.txt", corpus / "tide.py")
+    note_run(index, "failed", corpus)
+    note_run(index, "finished", other)
+    note_run(index, "finished", corpus, command="import")
+    assert [run.outcome for run in index.unfinished_runs()] == ["failed", "interrupted"]
+    note_run(index, "finished", corpus / "heron.txt")
+    assert len(index.unfinished_runs()) == 2
+    note_run(index, "finished", corpus / "tide.py")
+    assert [run.outcome for run in index.unfinished_runs()] == ["failed"]
+    note_run(index, "finished", corpus.parent)
+    assert index.unfinished_runs() == []
+
+
+def test_of_paths_that_are_gone_only_the_last_run_is_told(index: Index, corpus: Path):
+    note_run(index, "interrupted", corpus / "gone")
+    assert len(index.unfinished_runs()) == 1
+    note_run(index, "finished", corpus / "heron.txt")
+    assert index.unfinished_runs() == []
+
+
 def test_the_journal_keeps_the_settings_of_a_run_and_never_a_password(
     index: Index, corpus: Path, monkeypatch: pytest.MonkeyPatch
 ):

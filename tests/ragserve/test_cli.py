@@ -328,13 +328,14 @@ def test_doctor_tells_of_a_run_that_was_cut_off_and_how_to_go_on(filled, corpus,
         assert filled("ingest", "corpus").code == 130
     found = filled("doctor")
     assert found.code == 1
-    assert re.match(r"! The last ingest, of [\d-]+ [\d:]+, was interrupted: corpus\n", found.out)
+    assert re.match(r"! The ingest of [\d-]+ [\d:]+ was interrupted: corpus\n", found.out)
     assert "-> Run `ragserve ingest` again to go on; what it has committed is kept." in found.out
     assert "Every file" not in found.out
-    assert filled("doctor", "--json").document["cut_off"]["outcome"] == "interrupted"
+    (run,) = filled("doctor", "--json").document["cut_off"]
+    assert run["outcome"] == "interrupted"
     filled("ingest", "corpus")
     assert filled("doctor").code == 0
-    assert filled("doctor", "--json").document["cut_off"] is None
+    assert filled("doctor", "--json").document["cut_off"] == []
 
 
 def test_stats_verify_and_doctor_tell_what_is_there(filled, corpus):
