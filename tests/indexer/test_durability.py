@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import random
 import signal
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 from harness import crash
 from harness.faults import FAULTS
-from harness.world import KILLED, QUERIES, World
+from harness.world import KILLED, QUERIES, World, documents
 from store_fakes import HashingEmbedder
 
 from indexer.errors import IndexNotFound
@@ -104,11 +105,29 @@ def test_killing_at_any_time_with_real_workers_leaves_no_process_and_a_sound_ind
 def test_killing_at_random_moments_with_readers_at_work_breaks_no_promise(world: World):
     """By calls, not by the clock, so that a slow machine is killed at the same places."""
     undisturbed = crash.Undisturbed.measure(world, kinds=("python", "disk"))
-    kills = undisturbed.kills(NUM_RANDOM_KILLS, seed=4)
+    kills = list(itertools.islice(undisturbed.kills(seed=4), NUM_RANDOM_KILLS))
     assert {kill.run for kill in kills} == set(crash.RUNS)
     for number, kill in enumerate(kills):
         aftermath = crash.crash(world, kill, undisturbed.extent[kill.run, kill.kind])
         assert aftermath.num_searches > 0, f"kill {number}: no reader was at work"
+
+
+def test_an_index_that_lost_its_checkpoint_answers_from_the_catalog(world: World):
+    """`make crash` measures how long that takes with many more chunks."""
+    recovery = world.recover_large(400)
+    assert recovery.chunks >= 400
+    assert recovery.indexed == 1 + len(list(world.corpus.glob("[0-9]*.txt")))
+    assert all(len(hits) == recovery.chunks for hits in recovery.answers[: len(QUERIES)])
+
+
+def test_the_crash_harness_would_notice_a_document_of_which_only_a_part_is_there(world: World):
+    world.restore("changed")
+    found = documents(world.recover().answers)
+    crash._check_documents(world, "changed", found)
+    uri = next(uri for uri, chunks in found.items() if len(chunks) > 1)
+    for torn in (found[uri][1:], found[uri][:-1], [*found[uri], (0, 1, "x")]):
+        with pytest.raises(AssertionError, match="neither old nor new"):
+            crash._check_documents(world, "changed", found | {uri: torn})
 
 
 @pytest.mark.parametrize("name", FAULTS)

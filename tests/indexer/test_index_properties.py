@@ -22,6 +22,7 @@ from indexer.parsers import ParseError, parse
 from indexer.scoring import exact_scores
 from indexer.tokenization import ChunkTokenizer
 from indexer.types import Filters
+from indexer.vector_settings import VectorSettings
 
 # One stem: a chunk's context may name the file, and which of two equal files is read is the index's choice.
 NAMES = st.sampled_from(["a.txt", "a.md", "deep/a.txt", "deep/a.py", "deeper/a.txt"])
@@ -159,6 +160,28 @@ def test_hundreds_of_random_operations_leave_no_ghost_and_hide_nothing(tmp_path:
     account = operations.run(tmp_path, num_operations=300, seed=1, most_at_once=40)
     assert account.operations == 300
     assert account.chunks > 50
+
+
+def test_random_operations_on_an_approximate_index_leave_no_ghost_and_k_results_wherever_k_exist(
+    tmp_path: Path,
+):
+    settings = VectorSettings(exact_chunks=40)
+    account = operations.run(tmp_path, num_operations=240, seed=2, most_at_once=80, vectors=settings)
+    assert account.approximate >= 3
+
+
+def test_the_comparison_would_notice_a_ghost_a_wrong_score_and_a_missing_result():
+    vectors, query = np.eye(3, dtype=np.float32), np.array([1, 0, 0], np.float32)
+    compare = operations._compare_scores
+    compare([1.0, 0.0], vectors, query, 2, is_exact=True)
+    compare([0.0, 0.0], vectors, query, 2, is_exact=False)
+    for found, is_exact in (([1.0], True), ([0.0, 0.0], True), ([0.0, 1.0], False), ([1.0, 1.0], False)):
+        with pytest.raises(AssertionError):
+            compare(found, vectors, query, 2, is_exact=is_exact)
+    with pytest.raises(AssertionError, match="a ghost"):
+        operations._compare_texts(["gone"], ["here", "there"], 1)
+    with pytest.raises(AssertionError, match="not every chunk"):
+        operations._compare_texts(["here"], ["here", "there"], 2)
 
 
 def test_empty_files_have_no_document():

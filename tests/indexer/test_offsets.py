@@ -32,7 +32,7 @@ def columns(page: int) -> list[Words]:
 
 @pytest.fixture
 def pdf(tmp_path: Path) -> Path:
-    path = tmp_path / "corpus" / "columns.pdf"
+    path = tmp_path / "pdfs" / "columns.pdf"
     path.parent.mkdir()
     path.write_bytes(make_pdf([columns(page) for page in range(1, 5)]))
     return path
@@ -56,6 +56,14 @@ def test_the_words_of_a_pdf_lie_in_their_boxes_on_their_page(index: Index, pdf: 
     assert findings.pdf_chunks == findings.chunks >= 8
     assert findings.words >= 4 * 2 * 36
     assert findings.share_inside == 1
+    assert findings.share_of_boxes > 0.95
+
+
+def test_only_the_files_below_the_folders_are_looked_at(index: Index, pdf: Path, corpus: Path):
+    index.ingest([pdf, corpus])
+    assert offsets.check(index).documents == 4
+    assert offsets.check(index, [corpus]).documents == 3
+    assert offsets.check(index, [pdf.parent / "columns"]).documents == 0
 
 
 def test_the_check_would_notice_words_outside_their_boxes_and_boxes_on_another_page(
@@ -72,13 +80,17 @@ def test_the_check_would_notice_words_outside_their_boxes_and_boxes_on_another_p
         chunks[0] = dataclasses.replace(chunks[0], boxes=tuple(shift))
         turned = [box._replace(page=box.page + 1) for box in chunks[1].boxes]
         chunks[1] = dataclasses.replace(chunks[1], boxes=tuple(turned), start=chunks[1].start + 1)
+        page = [box._replace(x0=0, y0=0, x1=612, y1=792) for box in chunks[2].boxes]
+        twice = f"{chunks[2].text} {max(chunks[2].text.split(), key=len)}"
+        chunks[2] = dataclasses.replace(chunks[2], boxes=tuple(page[:1]), text=twice)
         return chunks
 
     monkeypatch.setattr(offsets.catalog_reader, "load_chunks", moved)
     findings = offsets.check(index)
-    assert len(findings.outside) == 1
-    assert [line.rpartition(" ")[2] for line in findings.wrong] == ["text", "[2]"]
+    assert len(findings.outside) == 2  # one is elsewhere, one has a word once too often
+    assert [line.rpartition(" ")[2] for line in findings.wrong] == ["text", "[2]", "text"]
     assert findings.share_inside < 1
+    assert findings.share_of_boxes < 0.95  # the boxes of one are the whole page
 
 
 def test_folding_undoes_ligatures_case_and_breaks():

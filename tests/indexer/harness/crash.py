@@ -4,8 +4,9 @@
 
 Each kill -9 falls into one of four runs (a first ingest, an update, a prune, the writing of a checkpoint), at
 a random call of a Python or C function, at a random write or sync of the disk, or at a random time. Then the
-index is opened as it is and verified, what was committed must still be there, and the run that is started
-again must end with the answers of a run that nothing disturbed, to the last digit. The disk faults of
+index is opened as it is and verified: what was committed must still be there, each document as it was before
+the run or as it is after it, and the run that is started again must end with the answers of a run that
+nothing disturbed, to the last digit. A run that was quicker than its kill does not count. The disk faults of
 `harness.faults` follow. The number of a kill and the seed repeat it: `--seed N --only NUMBER`.
 """
 
@@ -24,7 +25,7 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -33,14 +34,18 @@ from typing import Self
 from store_fakes import HashingEmbedder
 
 from harness import faults, figures
-from harness.world import KILLED, NUM_FILES, QUERIES, World
+from harness.world import KILLED, NUM_FILES, QUERIES, World, documents
 from indexer.errors import IndexNotFound
 from indexer.index import Index
 
 RUNS = {"ingest": "empty", "update": "changed", "prune": "pruned", "checkpoint": "stale"}
 KINDS = ("python", "disk", "clock")
 RECOVERY_SECONDS = 2.0
+LARGE_CHUNKS = 50_000
 _PATIENCE_SECONDS = 120.0  # for threads that are ready to run
+_TRIES_PER_KILL = (
+    2  # a machine that is quicker now than when it was measured ends some runs before their kill
+)
 _K = 5
 
 
@@ -75,12 +80,12 @@ class Undisturbed:
                 assert world.answers() == world.expected[state]
         return measured
 
-    def kills(self, num_kills: int, *, seed: int) -> list[Kill]:
-        """A random sample of moments, the runs taking turns; the same for the same seed."""
+    def kills(self, *, seed: int) -> Iterator[Kill]:
+        """Random moments without end, the runs taking turns; the same for the same seed."""
         rng = random.Random(seed)
-        runs = itertools.islice(itertools.cycle(RUNS), num_kills)
         kinds = [kind for kind in KINDS if ("ingest", kind) in self.extent]
-        return [Kill(run, rng.choice(kinds), rng.random()) for run in runs]
+        for run in itertools.cycle(RUNS):
+            yield Kill(run, rng.choice(kinds), rng.random())
 
 
 class Readers:
@@ -159,6 +164,7 @@ def crash(world: World, kill: Kill, extent: float) -> Aftermath:
             seconds = recovery.seconds
             if state == "empty":
                 assert recovery.indexed >= done.files_done, "what was committed is gone"
+            _check_documents(world, state, documents(recovery.answers))
         assert done.files_done <= NUM_FILES
         assert world.ingest() == 0, "the next ingest failed"
         resumed = world.account()
@@ -167,6 +173,13 @@ def crash(world: World, kill: Kill, extent: float) -> Aftermath:
         assert readers.at_work.wait(_PATIENCE_SECONDS), "no reader was at work"
     assert not readers.errors, readers.errors[0]
     return Aftermath(status == KILLED, seconds, readers.num_searches)
+
+
+def _check_documents(world: World, state: str, found: dict[str, list[tuple[int, int, str]]]) -> None:
+    """Each is as it was before the run or as it is after it, whole and nothing else."""
+    before, after = documents(world.before(state)), documents(world.expected[state])
+    for uri in found.keys() | before.keys() | after.keys():
+        assert found.get(uri) in (before.get(uri), after.get(uri)), f"{uri} is neither old nor new"
 
 
 def _run_until(world: World, kill: Kill, extent: float) -> int:
@@ -195,39 +208,60 @@ def main() -> int:
         world = World(Path(folder))
         try:
             undisturbed = Undisturbed.measure(world)
-            kills = list(enumerate(undisturbed.kills(arguments.kills, seed=seed)))
-            if arguments.only is not None:
-                kills = kills[arguments.only : arguments.only + 1]
-            counts, slowest, broken = _crash_all(world, undisturbed, kills, arguments.recovery_seconds)
-            found = {} if arguments.only is not None else _inject_all(world, seed, broken)
+            counts, slowest, broken = _crash_all(
+                world,
+                undisturbed,
+                _numbered(undisturbed.kills(seed=seed), num_kills=arguments.kills, only=arguments.only),
+                num_kills=arguments.kills,
+                allowed_seconds=arguments.recovery_seconds,
+            )
+            large, found = "", {}
+            if arguments.only is None:
+                large = _recover_large(world, broken, arguments.recovery_seconds)
+                found = _inject_all(world, seed, broken)
         finally:
             world.close()
+    num_killed = sum(counts[run, "killed"] for run in RUNS)
     lines = [
-        f"{sum(counts[run, 'killed'] for run in RUNS)} kills: "
+        f"{num_killed} kills: "
         + ", ".join(f"{run} {counts[run, 'killed']}" for run in RUNS)
-        + f"; {counts['finished']} more came after the end of the run.",
+        + f"; {counts['finished']} more came after the end of the run and do not count.",
         f"{counts['searches']:,} searches by concurrent readers, {len(broken)} broken promises.",
-        f"Longest recovery, from opening to the first answers: {slowest:.2f} s; "
-        f"allowed {arguments.recovery_seconds:g} s.",
+        f"Longest recovery of this index of {NUM_FILES} files, from opening to the first answers:"
+        f" {slowest:.2f} s; allowed {arguments.recovery_seconds:g} s.",
+        large,
         *(f"{name}: {outcome}." for name, outcome in found.items()),
         f"Seed {seed}, {time.perf_counter() - started:,.0f} s.",
     ]
     print(*lines, sep="\n")
-    summary = {"kills": arguments.kills, "recovery_seconds": round(slowest, 3), "broken": len(broken)}
+    summary = {"kills": num_killed, "recovery_seconds": round(slowest, 3), "broken": len(broken)}
     print(json.dumps({"harness": "crash", "seed": seed, **summary}))
     if arguments.record:
         figures.record("crash", lines)
     return 1 if broken else 0
 
 
+def _numbered(kills: Iterator[Kill], *, num_kills: int, only: int | None) -> Iterator[tuple[int, Kill]]:
+    """The kills with their numbers: one of them, or enough for some to come after the end of their run."""
+    first, last = (0, _TRIES_PER_KILL * num_kills) if only is None else (only, only + 1)
+    return itertools.islice(enumerate(kills), first, last)
+
+
 def _crash_all(
-    world: World, undisturbed: Undisturbed, kills: list[tuple[int, Kill]], allowed_seconds: float
+    world: World,
+    undisturbed: Undisturbed,
+    kills: Iterator[tuple[int, Kill]],
+    *,
+    num_kills: int,
+    allowed_seconds: float,
 ) -> tuple[Counter, float, list[str]]:
+    """Kill until so many have struck."""
     counts: Counter = Counter()
     slowest, broken = 0.0, []
     for number, kill in kills:
         try:
             aftermath = crash(world, kill, undisturbed.extent[kill.run, kill.kind])
+            slowest = max(slowest, aftermath.recovery_seconds)
             late = aftermath.recovery_seconds > allowed_seconds
             assert not late, f"recovery took {aftermath.recovery_seconds:.2f} s"
         except Exception:  # noqa: BLE001 - one broken promise must not hide the next
@@ -236,10 +270,20 @@ def _crash_all(
             continue
         counts[(kill.run, "killed") if aftermath.killed else "finished"] += 1
         counts["searches"] += aftermath.num_searches
-        slowest = max(slowest, aftermath.recovery_seconds)
-        if number % 50 == 49:
-            print(f"{number + 1} kills", flush=True)
+        num_killed = sum(counts[run, "killed"] for run in RUNS)
+        if aftermath.killed and num_killed % 50 == 0:
+            print(f"{num_killed} kills", flush=True)
+        if num_killed + len(broken) >= num_kills:
+            break
     return counts, slowest, broken
+
+
+def _recover_large(world: World, broken: list[str], allowed_seconds: float) -> str:
+    recovery = world.recover_large(LARGE_CHUNKS)
+    if recovery.seconds > allowed_seconds:
+        broken.append(f"recovery of {recovery.chunks:,} chunks took {recovery.seconds:.2f} s")
+        print(broken[-1], file=sys.stderr, flush=True)
+    return f"{recovery.chunks:,} chunks, killed before their first checkpoint: {recovery.seconds:.2f} s."
 
 
 def _inject_all(world: World, seed: int, broken: list[str]) -> dict[str, str]:

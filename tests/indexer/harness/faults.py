@@ -55,8 +55,10 @@ def _disk_fails(world: World, rng: random.Random, where: str, error: int, codes:
         moment = f"{where}:{rng.randint(1, num_calls)}"
         status = world.ingest(moment, disk_error=error)
         assert status in (0, TYPED_ERROR), f"{moment}: exit status {status}"
-        if status:  # only tidying up, which may fail, came after the call
+        if status:
             assert world.account().error in codes, f"{moment}: {world.account().error}"
+        else:  # only tidying up, which may fail, came after the call
+            assert world.answers() == world.expected["changed"], f"{moment}: it said that all was done"
         _check_and_complete(world, "changed")
     return f"{NUM_MOMENTS} moments passed"
 

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import faiss  # noqa: F401 - so that the processes need not
 import filelock  # noqa: F401
-from store_fakes import HashingEmbedder, InProcessReader
+from store_fakes import HashingEmbedder, InProcessReader, WideEmbedder
 
 from harness import disk_faults
 from indexer import checkpoint, ingest, reading
@@ -42,6 +42,7 @@ class Call:
     corpus: str
     moment: str = ""
     readers: str = "in process"  # or "workers"
+    wide: bool = False  # vectors as long as those of real embedders
     prune: bool = True
     journal: str = ""  # a file that gets a line for all that was committed, and for how it ended
     disk_error: int = 0  # errno: at a moment of the disk, fail with it instead of dying
@@ -115,7 +116,7 @@ class PythonCalls:
 
 
 def ingest_once(call: Call) -> None:
-    embedder = HashingEmbedder()
+    embedder = WideEmbedder() if call.wide else HashingEmbedder()
     if call.readers == "in process":
         reading.open_reader = lambda settings, embedder: InProcessReader(settings, embedder, [])
         ingest.WINDOW_FILES = 5

@@ -1,10 +1,11 @@
 """Ingests a folder and checks where every chunk says it is: in its document's text, and on its page.
 
-    PYTHONPATH=tests/indexer python -m harness.offsets FOLDER... [--files N] [--record]
+    PYTHONPATH=tests/indexer python -m harness.offsets FOLDER... [--files N | --index DIR] [--record]
 
 For every chunk, the document's normalised text at [start:end) must be the chunk's text, and all its boxes
 must be on its page. For PDFs, the words of the chunk are looked for in what pdfium finds inside the chunk's
-boxes; pages that are turned, and those whose text came from OCR, are counted and not looked at.
+boxes, each as often as the chunk has it; pages that are turned, and those whose text came from OCR, are
+counted and not looked at. With `--index`, the files are in that index already, such as the torture's.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ import sys
 import tempfile
 import time
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,6 +48,8 @@ class Findings:
     pdf_chunks_not_looked_at: int = 0
     words: int = 0
     words_outside: int = 0
+    characters: int = 0  # letters and digits of those chunks
+    characters_in_boxes: int = 0  # and of all that lies in their boxes
     wrong: list[str] = field(default_factory=list)  # offsets and pages
     outside: list[str] = field(default_factory=list)  # the chunks with words outside their boxes
 
@@ -54,23 +58,34 @@ class Findings:
         """Of the words of PDFs that were looked for."""
         return 1 - self.words_outside / self.words if self.words else 1.0
 
+    @property
+    def share_of_boxes(self) -> float:
+        """How much of what lies in the boxes is of the chunks: little, if they were drawn too large."""
+        return self.characters / self.characters_in_boxes if self.characters_in_boxes else 1.0
 
-def check(index: Index) -> Findings:
-    """Look at every chunk of an index whose files are still where they were."""
+
+def check(index: Index, folders: Sequence[Path] = (Path("/"),)) -> Findings:
+    """Look at every chunk of the files below some folders, which must still be as they were."""
     findings = Findings()
-    with index.catalog.read() as connection:
-        rows = connection.execute(
-            "SELECT chunks.id FROM chunks ORDER BY chunks.document, chunks.ordinal"
-        ).fetchall()
-        chunks = catalog_reader.load_chunks(connection, [id_ for (id_,) in rows])
-    for document_id, group in itertools.groupby(chunks, key=lambda chunk: chunk.document_id):
-        of_document = list(group)
+    for chunks in _documents(index):
+        paths = [Path(uri) for uri in chunks[0].uris]
+        here = [path for path in paths if any(path.is_relative_to(folder) for folder in folders)]
+        if not here:
+            continue
         findings.documents += 1
-        findings.chunks += len(of_document)
-        _check_text(index.document_text(document_id), of_document, findings)
-        if of_document[0].uri.lower().endswith(".pdf"):
-            _check_pdf(Path(of_document[0].uri), of_document, findings)
+        findings.chunks += len(chunks)
+        _check_text(index.document_text(chunks[0].document_id), chunks, findings)
+        if here[0].suffix.lower() == ".pdf":
+            _check_pdf(here[0], chunks, findings)
     return findings
+
+
+def _documents(index: Index) -> Iterator[list[Chunk]]:
+    """The chunks of one document after the other."""
+    with index.catalog.read() as connection:
+        rows = connection.execute("SELECT document, id FROM chunks ORDER BY document, ordinal").fetchall()
+        for _, group in itertools.groupby(rows, key=lambda row: row[0]):
+            yield catalog_reader.load_chunks(connection, [id_ for _, id_ in group])
 
 
 def _check_text(text: str, chunks: Iterable[Chunk], findings: Findings) -> None:
@@ -100,10 +115,13 @@ def _check_words(page: pypdfium2.PdfPage, chunk: Chunk, findings: Findings) -> N
         return
     findings.pdf_chunks += 1
     inside = folded("".join(_text_in(page, textpage, box) for box in chunk.boxes))
-    words = [word for word in map(folded, chunk.text.split()) if word]
-    outside = [word for word in words if word not in inside]
-    findings.words += len(words)
+    words = Counter(word for word in map(folded, chunk.text.split()) if word)
+    missing = {word: count - inside.count(word) for word, count in words.items()}
+    outside = [word for word, count in missing.items() for _ in range(count)]
+    findings.words += words.total()
     findings.words_outside += len(outside)
+    findings.characters += len(folded(chunk.text))
+    findings.characters_in_boxes += len(inside)
     if outside:
         findings.outside.append(f"{chunk.uri} page {chunk.page}: {' '.join(outside[:8])}")
 
@@ -127,36 +145,53 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="harness.offsets", description=__doc__.splitlines()[0])
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--files", type=int, default=None, help="take a sample of this many files")
+    parser.add_argument("--index", type=Path, default=None, help="where the files have been ingested")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--no-ocr", action="store_true")
     parser.add_argument("--record", action="store_true", help="write the figures into docs/reliability.md")
     arguments = parser.parse_args()
-    paths = sorted(path for folder in arguments.folders for path in folder.rglob("*") if path.is_file())
+    folders = [folder.resolve() for folder in arguments.folders]
+    started = time.perf_counter()
+    if arguments.index is not None:
+        with Index.open(arguments.index, read_only=True) as index:
+            findings = check(index, folders)
+    else:
+        findings = _check_anew(folders, arguments)
+    lines = [
+        f"{findings.chunks:,} chunks of {findings.documents:,} documents: {len(findings.wrong)} with a wrong"
+        " place.",
+        f"{findings.pdf_chunks:,} chunks of PDFs: {findings.share_inside:.2%} of {findings.words:,} words lie"
+        f" inside their chunk's boxes, and {findings.share_of_boxes:.2%} of what lies in the boxes is of the"
+        f" chunks; {findings.pdf_chunks_not_looked_at:,} more chunks are on turned pages or scans, or have no"
+        " boxes.",
+        f"{time.perf_counter() - started:,.0f} s.",
+    ]
+    print(*lines, sep="\n")
+    print(*findings.outside[:50], *findings.wrong, sep="\n", file=sys.stderr)
+    summary = {
+        "chunks": findings.chunks,
+        "wrong": len(findings.wrong),
+        "share_inside": round(findings.share_inside, 5),
+        "share_of_boxes": round(findings.share_of_boxes, 5),
+    }
+    print(json.dumps({"harness": "offsets", **summary}))
+    if arguments.record:
+        figures.record("offsets", lines)
+    return 1 if findings.wrong or findings.share_inside < LEAST_SHARE else 0
+
+
+def _check_anew(folders: Sequence[Path], arguments: argparse.Namespace) -> Findings:
+    """Ingest the files, or a sample of them, and look."""
+    paths = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
     if arguments.files is not None:
         paths = random.Random(arguments.seed).sample(paths, min(arguments.files, len(paths)))
-    started = time.perf_counter()
     with (
         tempfile.TemporaryDirectory() as folder,
         Index.open(Path(folder) / "index", embedder=HashingEmbedder()) as index,
     ):
         index.ingest(paths, jobs=arguments.jobs, parse_options=ParseOptions(ocr=not arguments.no_ocr))
-        findings = check(index)
-    lines = [
-        f"{findings.chunks:,} chunks of {findings.documents:,} documents: {len(findings.wrong)} with a wrong"
-        " place.",
-        f"{findings.pdf_chunks:,} chunks of PDFs: {findings.share_inside:.2%} of {findings.words:,} words lie"
-        f" inside their chunk's boxes; {findings.pdf_chunks_not_looked_at:,} more are on turned pages or"
-        " scans, or have no boxes.",
-        f"{time.perf_counter() - started:,.0f} s.",
-    ]
-    print(*lines, sep="\n")
-    print(*findings.outside[:50], *findings.wrong, sep="\n", file=sys.stderr)
-    summary = {"chunks": findings.chunks, "wrong": len(findings.wrong), "share": findings.share_inside}
-    print(json.dumps({"harness": "offsets", **summary}))
-    if arguments.record:
-        figures.record("offsets", lines)
-    return 1 if findings.wrong or findings.share_inside < LEAST_SHARE else 0
+        return check(index)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,10 @@
     PYTHONPATH=tests/indexer python -m harness.torture FOLDER... [--files N] [--record]
 
 Every file must end indexed, unchanged, skipped, or failed with a reason and a remedy; no worker process may
-work past its time limit; the memory of all processes together must stay below 1.5 GiB. With `--work DIR` a
-run that was interrupted goes on where it stopped, and `--pieces N` stops after so many pieces, so that a full
-run can be done in parts. The mutations are the same for the same seed.
+work past its time limit; the memory of all processes together must stay below 1.5 GB. The files that are
+whole are then ingested once more, and nothing may be read or embedded again. With `--work DIR` a run that was
+interrupted goes on where it stopped, and `--pieces N` stops after so many pieces, so that a full run can be
+done in parts. The mutations are the same for the same seed.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import faulthandler
 import json
 import random
 import re
+import resource
 import shutil
 import sys
 import tempfile
@@ -22,6 +24,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import partial
 from itertools import islice
@@ -40,9 +43,10 @@ from indexer.parsers import ParseOptions
 from indexer.worker_values import ParseLimits
 from indexer.workers import ParsePool
 
-MAX_TREE_BYTES = 1536 << 20
+MAX_TREE_BYTES = 1_500_000_000
 PIECE_FILES = 100
 _LATE_SECONDS = 5.0  # after a worker's deadline and grace, from which it is past its limit
+_SILENT_SECONDS = 1800.0  # without a file that is done, after which something hangs that no limit reaches
 _FILE_IN_MESSAGE = re.compile(
     r"^.*? (?=is |are |was |has |have |holds |needs |gives |cannot |could |unpacks |ends |declares )"
 )
@@ -58,7 +62,8 @@ class Outcome:
     outcomes: Counter[str] = field(default_factory=Counter)  # "origin: status or code" to files
     unforeseen: Counter[str] = field(default_factory=Counter)  # causes that no parser has a name for
     broken: list[str] = field(default_factory=list)  # promises
-    peak_bytes: int = 0
+    peak_bytes: int = 0  # of all processes together, as sampled
+    worker_bytes: int = 0  # of the largest worker, which the kernel has noted to the page
     slowest_seconds: float = 0.0
     slowest: str = ""
     seconds: float = 0.0
@@ -69,6 +74,7 @@ class Outcome:
         self.unforeseen += other.unforeseen
         self.broken += other.broken
         self.peak_bytes = max(self.peak_bytes, other.peak_bytes)
+        self.worker_bytes = max(self.worker_bytes, other.worker_bytes)
         if other.slowest_seconds > self.slowest_seconds:
             self.slowest_seconds, self.slowest = other.slowest_seconds, other.slowest
         self.seconds += other.seconds
@@ -129,13 +135,13 @@ def ingest_piece(
     outcome = Outcome(files=sum(map(len, files.values())))
     started = time.perf_counter()
     paths = [path for group in files.values() for path in group]
-    patience = 3 * (limits.seconds + 2 * options.max_ocr_pages * limits.seconds_per_ocr_page)
-    with MemorySampler() as memory:
-        faulthandler.dump_traceback_later(patience, exit=True)  # nothing at all may hang this process
-        report = index.ingest(paths, jobs=jobs, parse_limits=limits, parse_options=options)
-        faulthandler.cancel_dump_traceback_later()
+    with MemorySampler() as memory, _ending_after_silence() as wait_on:
+        report = index.ingest(
+            paths, jobs=jobs, parse_limits=limits, parse_options=options, progress=lambda _: wait_on()
+        )
     outcome.seconds = time.perf_counter() - started
     outcome.peak_bytes = memory.peak_bytes
+    outcome.worker_bytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss << 10
     if report.found != len(paths):
         outcome.broken.append(f"{len(paths)} files were given and {report.found} are accounted for")
     _classify(index, files, outcome)
@@ -145,6 +151,20 @@ def ingest_piece(
         slowest = max(pool.seconds, key=lambda name: pool.seconds[name], default="")
         outcome.slowest, outcome.slowest_seconds = slowest, pool.seconds.get(slowest, 0.0)
     return outcome
+
+
+@contextmanager
+def _ending_after_silence() -> Iterator[Callable[[], None]]:
+    """End this process, and say where it was, unless what is yielded is called now and then."""
+
+    def wait_on() -> None:
+        faulthandler.dump_traceback_later(_SILENT_SECONDS, exit=True)
+
+    wait_on()
+    try:
+        yield wait_on
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def _classify(index: Index, files: dict[str, list[Path]], outcome: Outcome) -> None:
@@ -227,17 +247,28 @@ def run(
             journal.flush()
             total.add(outcome)
             print(
-                f"{name}: {outcome.files} files, {outcome.seconds:.0f} s, {outcome.peak_bytes >> 20} MiB,"
+                f"{name}: {outcome.files} files, {outcome.seconds:.0f} s, {outcome.peak_bytes / 1e6:.0f} MB,"
                 f" slowest {outcome.slowest} {outcome.slowest_seconds:.0f} s",
                 *outcome.broken,
                 sep="\n  ",
                 flush=True,
             )
+        if max_pieces is None:
+            total.broken += _read_again(index, plan.whole, **more)
         report = index.verify()
         total.broken += [f"verify: {finding.message}" for finding in report.findings]
     if total.peak_bytes > MAX_TREE_BYTES:
-        total.broken.append(f"all processes together held {total.peak_bytes >> 20} MiB")
+        total.broken.append(f"all processes together held {total.peak_bytes / 1e6:,.0f} MB")
     return total
+
+
+def _read_again(
+    index: Index, paths: Sequence[Path], *, limits: ParseLimits, options: ParseOptions, jobs: int
+) -> list[str]:
+    """What is not as the first time, when files are ingested that have not changed since."""
+    report = index.ingest(paths, jobs=jobs, parse_limits=limits, parse_options=options)
+    again = report.indexed + report.embedded
+    return [f"{again} unchanged files or texts of them were read or embedded again"] if again else []
 
 
 def report_lines(total: Outcome, plan: Plan) -> list[str]:
@@ -252,9 +283,10 @@ def report_lines(total: Outcome, plan: Plan) -> list[str]:
         "",
         f"{total.files:,} files, {sum(total.outcomes.values()):,} accounted for, {len(total.broken)} broken"
         f" promises. Seed {plan.seed}.",
-        f"Most memory of all processes together: {total.peak_bytes >> 20:,} MiB; allowed"
-        f" {MAX_TREE_BYTES >> 20:,} MiB.",
-        f"Longest that one file was read: {total.slowest_seconds:.0f} s ({total.slowest}).",
+        f"Most resident memory of all processes together: {total.peak_bytes / 1e6:,.0f} MB; of one worker:"
+        f" {total.worker_bytes / 1e6:,.0f} MB. Allowed for all: {MAX_TREE_BYTES / 1e6:,.0f} MB.",
+        f"Longest that one file was read: {total.slowest_seconds:.0f} s ({total.slowest}). All took"
+        f" {total.seconds / 60:,.0f} minutes.",
     ]
     return lines
 
@@ -284,6 +316,8 @@ def main() -> int:
         total = run(
             plan, work, max_pieces=arguments.pieces, limits=limits, options=options, jobs=arguments.jobs
         )
+    if total.worker_bytes > MAX_TREE_BYTES:  # between two samples
+        total.broken.append(f"a worker held {total.worker_bytes / 1e6:,.0f} MB")
     lines = report_lines(total, plan)
     print(*lines, sep="\n")
     print(*(f"no parser has a name for: {cause} ({n})" for cause, n in total.unforeseen.items()), sep="\n")

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from store_fakes import HashingEmbedder
+from store_fakes import HashingEmbedder, WideEmbedder
 
 from harness import disk_faults
 from indexer.index import Index
@@ -46,6 +46,7 @@ class Recovery:
     seconds: float  # until the first questions were answered
     generation: int
     indexed: int  # files
+    chunks: int
     answers: Answers = field(repr=False)
 
 
@@ -89,6 +90,10 @@ class World:
         self._save("stale")
         self.expected["stale"] = self.first
 
+    def before(self, name: str) -> Answers:
+        """What the restored index answers as it is, before it is ingested into."""
+        return [] if name == "empty" else self.first
+
     def restore(self, name: str) -> None:
         for path in (self.corpus, self.index):
             shutil.rmtree(path, ignore_errors=True)
@@ -124,9 +129,9 @@ class World:
         """Every answer of the index, which must be sound, to the last digit."""
         return self.recover().answers
 
-    def recover(self) -> Recovery:
+    def recover(self, embedder: HashingEmbedder | None = None) -> Recovery:
         """Open the index again, as a server would, ask it everything, and verify it."""
-        queries = HashingEmbedder().embed_queries(QUERIES)
+        queries = (embedder or HashingEmbedder()).embed_queries(QUERIES)
         started = time.perf_counter()
         with Index.open(self.index, read_only=True) as index:
             found = [*index.search(queries, 1000), *index.search_text(QUERIES, 1000)]
@@ -137,7 +142,17 @@ class World:
             ]
             report = index.verify()
             assert report.ok, report.findings
-            return Recovery(seconds, index.generation, index.stats().files.get("indexed", 0), answers)
+            stats = index.stats()
+            return Recovery(seconds, index.generation, stats.files.get("indexed", 0), stats.chunks, answers)
+
+    def recover_large(self, num_chunks: int) -> Recovery:
+        """The recovery of an index of about so many chunks, killed when it was to write its checkpoint."""
+        self.restore("empty")
+        rng = random.Random(3)
+        paragraphs = (" ".join(rng.choices(WORDS, k=40)) for _ in range(num_chunks))
+        (self.corpus / "large.txt").write_text("\n\n".join(paragraphs))
+        assert self.ingest("writing a checkpoint:1", wide=True) == KILLED
+        return self.recover(WideEmbedder())
 
     def close(self) -> None:
         self._child.stdin.close()
@@ -165,6 +180,14 @@ class World:
             (self.corpus / f"{number + 1:02}.txt").unlink()
         (self.corpus / "02.txt").rename(self.corpus / "moved.txt")
         (self.corpus / "new.txt").write_text(" ".join(rng.choices(WORDS, k=30)))
+
+
+def documents(answers: Answers) -> dict[str, list[tuple[int, int, str]]]:
+    """By uri, start, end and text of every chunk that the first question found, in order."""
+    found: dict[str, list[tuple[int, int, str]]] = {}
+    for chunk, _ in answers[0] if answers else ():
+        found.setdefault(chunk.uri, []).append((chunk.start, chunk.end, chunk.text))
+    return {uri: sorted(chunks) for uri, chunks in found.items()}
 
 
 def _environment() -> dict[str, str]:
