@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from dataclasses import replace
 
+from indexer.parsers.allowance import Allowance
 from indexer.parsers.building import DocumentBuilder
 from indexer.parsers.detect import detect_format
 from indexer.parsers.errors import NestedTooDeep, NoExtractableText, ParseError
@@ -17,7 +16,6 @@ from indexer.types import ParsedDocument
 
 _DEEPEST = 2  # archives in archives
 _MOST_WARNINGS = 50  # about single files
-_SECONDS_PER_OCR_PAGE = 20.0  # that are added to what the archive may take; the process gets more
 
 
 def parse_archive(
@@ -53,12 +51,9 @@ class _Reading:
     """One pass over the files of an archive. What they may take, they take together."""
 
     def __init__(self, builder: DocumentBuilder, before_ocr_page: Callable[[], None] | None) -> None:
-        options = builder.options
         self._builder = builder
-        self._before_ocr_page = before_ocr_page
-        self._deadline = time.monotonic() + options.soft_seconds
-        self._ocr_pages_left = options.max_ocr_pages
-        self._nesting = min(options.max_nesting, _DEEPEST) - 1
+        self._allowance = Allowance(builder.options, before_ocr_page)
+        self._nesting = min(builder.options.max_nesting, _DEEPEST) - 1
         self._problems: list[str] = []  # with single files
         self._stopped = ""
         self.num_read = 0
@@ -77,7 +72,7 @@ class _Reading:
 
     def add(self, member: Member) -> bool:
         """Append a file; False where the rest of the archive is not to be read any more."""
-        if time.monotonic() > self._deadline:
+        if self._allowance.is_over:
             return self.stop(f"{member.path} and what follows was not read: it took too long.")
         if member.problem:
             self._note(member.path, member.problem)
@@ -113,22 +108,11 @@ class _Reading:
 
         if format in ARCHIVE_FORMATS and self._nesting < 1:
             raise NestedTooDeep("it is an archive, nested too deep to be read.")
-        if format in IMAGE_FORMATS and not self._ocr_pages_left:
+        if format in IMAGE_FORMATS and not self._allowance.num_ocr_pages_left:
             raise NoExtractableText("the limit of pages that are read by OCR was reached.")
-        options = replace(
-            self._builder.options,
-            max_nesting=max(0, self._nesting),
-            max_ocr_pages=self._ocr_pages_left,
-            soft_seconds=max(0.0, self._deadline - time.monotonic()),
-            thumbnails=False,  # only files of their own are embedded by what they show
-        )
-        return parse(member.data, name=member.path, options=options, before_ocr_page=self._before_page_of_ocr)
-
-    def _before_page_of_ocr(self) -> None:
-        self._ocr_pages_left = max(0, self._ocr_pages_left - 1)
-        self._deadline += _SECONDS_PER_OCR_PAGE
-        if self._before_ocr_page is not None:
-            self._before_ocr_page()
+        options = self._allowance.options(max_nesting=self._nesting)
+        before_ocr_page = self._allowance.before_ocr_page
+        return parse(member.data, name=member.path, options=options, before_ocr_page=before_ocr_page)
 
     def _note(self, path: str, problem: str) -> None:
         self._problems.append(f"{path}: {problem}")

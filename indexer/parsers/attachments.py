@@ -2,39 +2,116 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import hashlib
+from collections.abc import Callable
 
+from indexer.parsers.allowance import Allowance
 from indexer.parsers.building import DocumentBuilder
 from indexer.parsers.detect import detect_format
-from indexer.parsers.errors import ParseError
+from indexer.parsers.errors import NoExtractableText, ParseError
 from indexer.parsers.formats import IMAGE_FORMATS, UNSUPPORTED
+from indexer.parsers.options import ParseOptions
+from indexer.types import Block, ParsedDocument
 
 MAX_ATTACHMENTS = 100  # of one file
+_LEAST_SIDE = 100  # pixels of a picture: nothing legible has fewer
+_FEW_LETTERS = 16  # a picture with fewer characters is no more than a logo
 
 
-def add_attachment(builder: DocumentBuilder, data: bytes, title: str, *, level: int) -> bool:
-    """Append an attachment's name and the text in it, headings below `level`; whether there was any text.
+class AttachmentReader:
+    """Reads what is attached to one file, within what all of it may take together.
 
     One that cannot be read costs a warning, not the document that it is attached to.
     """
-    from indexer.parsers.registry import parse
 
-    builder.add("text", f"Attachment: {title} ({len(data):,} bytes)", name="attachment")
-    format = detect_format(data[:65536], title) if data else None
-    options = builder.options
-    if format is None or format in IMAGE_FORMATS:
+    def __init__(
+        self,
+        options: ParseOptions,
+        before_ocr_page: Callable[[], None] | None,
+        *,
+        max_attachments: int = MAX_ATTACHMENTS,
+        num_ocr_pages_read: int = 0,
+    ) -> None:
+        """`num_ocr_pages_read` are those that the file itself has taken already."""
+        self._options = options
+        self._allowance = Allowance(options, before_ocr_page)
+        self._allowance.num_ocr_pages_left -= num_ocr_pages_read
+        self._max_attachments = max_attachments
+        self._num_attachments = 0
+        self._pictures: set[bytes] = set()  # that were looked at: a logo is attached to every mail
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the time for all of it is used up."""
+        return self._allowance.is_over
+
+    def add(self, builder: DocumentBuilder, data: bytes, title: str, *, level: int) -> bool:
+        """Append an attachment's name and the text in it, headings below `level`; whether there was any."""
+        self._num_attachments += 1
+        if self._num_attachments > self._max_attachments:
+            builder.warn(f"Only the first {self._max_attachments:,} attachments were looked at.")
+            return False
+        builder.add("text", f"Attachment: {title} ({len(data):,} bytes)", name="attachment")
+        format = detect_format(data, title) if data else None
+        if format is None or (format in IMAGE_FORMATS and not self._is_worth_reading(data)):
+            return False
+        problem = self._why_not(format)
+        if problem:
+            builder.warn(f"Attachment {title}: {problem}")
+            return False
+        try:
+            document = self._parse(data, title)
+        except ParseError as error:
+            is_photo = format in IMAGE_FORMATS and isinstance(error, NoExtractableText)
+            if not is_photo:
+                builder.warn(f"Attachment {title}: {error.message}")
+            return False
+        if format in IMAGE_FORMATS:
+            return _add_picture(builder, document, title)
+        builder.add_document(document, name=title, level=level)
+        return True
+
+    def _is_worth_reading(self, data: bytes) -> bool:
+        """Whether a picture is large enough to be read, and new, and OCR is on."""
+        from indexer.parsers.image import announced_size
+
+        digest = hashlib.sha256(data).digest()
+        if not self._options.ocr or digest in self._pictures:
+            return False
+        self._pictures.add(digest)
+        size = announced_size(data)
+        return size is None or min(size) >= _LEAST_SIDE  # damage is to be told
+
+    def _why_not(self, format: str) -> str:
+        """What keeps a file of a format from being read; "" where nothing does."""
+        if format in UNSUPPORTED:
+            return f"it is in {format} format, which is not read."
+        if self._options.max_nesting < 1:
+            return "it is nested too deep to be read."
+        if self._allowance.is_over:
+            return "it was not read, the ones before it took too long."
+        if format in IMAGE_FORMATS and self._allowance.num_ocr_pages_left < 1:
+            return "it was not read, the limit of pages that are read by OCR was reached."
+        return ""
+
+    def _parse(self, data: bytes, title: str) -> ParsedDocument:
+        from indexer.parsers.registry import parse
+
+        options = self._allowance.options(max_nesting=self._options.max_nesting - 1)
+        return parse(data, name=title, options=options, before_ocr_page=self._allowance.before_ocr_page)
+
+
+def _add_picture(builder: DocumentBuilder, document: ParsedDocument, title: str) -> bool:
+    """What stands in a picture, without the caption that its name makes: it was named above."""
+
+    def text(block: Block) -> str:
+        return document.text[block.start : block.end]
+
+    blocks = [block for block in document.blocks if block.kind != "image"]
+    if sum(len(text(block)) for block in blocks) <= _FEW_LETTERS:
         return False
-    if format in UNSUPPORTED:
-        builder.warn(f"Attachment {title}: it is in {format} format, which is not read.")
-        return False
-    if options.max_nesting < 1:
-        builder.warn(f"Attachment {title}: it is nested too deep to be read.")
-        return False
-    try:
-        nested = replace(options, max_nesting=options.max_nesting - 1)
-        document = parse(data, name=title, options=nested)
-    except ParseError as error:
-        builder.warn(f"Attachment {title}: {error.message}")
-        return False
-    builder.add_document(document, name=title, level=level)
+    for block in blocks:
+        builder.add(block.kind, text(block), name=block.name)
+    for warning in document.warnings:
+        builder.warn(f"{title}: {warning}")
     return True

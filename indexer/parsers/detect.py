@@ -14,9 +14,12 @@ from indexer.parsers.formats import (
     OLE_FORMATS,
     ZIP_FORMATS,
     base_name,
+    compression_of,
     extension_of,
     format_by_name,
+    without_compression,
 )
+from indexer.parsers.unpacking import DAMAGE, TooMuch, unpacked
 
 _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\x89PNG\r\n\x1a\n", "png"),
@@ -34,8 +37,10 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\xff\x4f\xff\x51", "jpeg2000"),
     (b"\xe4\x52\x5c\x7b\x8c\xd8\xa7\x4d", "one"),
     (b"\xffWPC", "wpd"),
+    (b"Rar!\x1a\x07", "rar"),
+    (b"7z\xbc\xaf\x27\x1c", "7z"),
+    (b"!BDN", "pst"),
 )
-_COMPRESSIONS = ((b"\x1f\x8b", "gzip"), (b"BZh", "bzip2"), (b"\xfd7zXZ\x00", "xz"))
 _TAR_MARK = slice(257, 262)  # where a tar's first header says that it is one
 _ZIP, _OLE = b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _SAMPLE = 64 * 1024  # bytes that tell what text is
@@ -90,6 +95,8 @@ def detect_format(data_head: bytes, name: str) -> str | None:
         return binary
     if _is_tar(sample, by_name):
         return "tar"
+    if compression_of(sample) is not None and not looks_like_text(sample):
+        return _detect_compressed(data_head, name)
     if not looks_like_text(sample):
         # A damaged or mislabelled file with a document's name is a failure to report, not a binary to skip;
         # but `.ts` is a video as well, and object files end in `.d` and `.m`.
@@ -122,16 +129,24 @@ def _detect_binary(head: bytes) -> str | None:
     return None
 
 
-def compression_of(data: bytes) -> str | None:
-    """The name of the compression that the bytes begin like."""
-    return next((name for magic, name in _COMPRESSIONS if data.startswith(magic)), None)
-
-
 def _is_tar(head: bytes, by_name: str | None) -> bool:
     """Whether it is a tar, or compressed and called one: what a compressed file holds shows only unpacked."""
     if by_name == "tar" and compression_of(head) is not None:
         return True
     return head[_TAR_MARK] == b"ustar" and b"\x00" in head[: _TAR_MARK.start]
+
+
+def _detect_compressed(data: bytes, name: str) -> str | None:
+    """`compressed` or `tar` by what is within; None if that is a binary of no known kind."""
+    try:
+        head = unpacked(data).read(_SAMPLE)
+    except (*DAMAGE, TooMuch):
+        head = b""  # which there is no telling what it was
+    inner_name = without_compression(name)
+    if not head or compression_of(head) is not None:
+        return "compressed" if inner_name != name else format_by_name(name)
+    format = detect_format(head, inner_name)
+    return format if format in ("tar", None) else "compressed"
 
 
 def _detect_zip(data: bytes, by_name: str | None) -> str | None:
@@ -197,7 +212,7 @@ def _sniff_text(head: bytes) -> str | None:
     if _XML.match(body):
         return "xml"
     if _MAIL_HEADER.match(body) and len({match.lower() for match in _MAIL_FIELD.findall(body[:8192])}) >= 3:
-        return "eml"
+        return "mbox" if body.startswith(b"From ") else "eml"
     return None
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from email import message_from_bytes, policy
 from email.message import Message
 
-from indexer.parsers.attachments import MAX_ATTACHMENTS, add_attachment
+from indexer.parsers.attachments import AttachmentReader
 from indexer.parsers.building import DocumentBuilder
 from indexer.parsers.decoding import decode_text
 from indexer.parsers.errors import EncryptedFile, UndecodableText
@@ -27,11 +27,17 @@ _MAX_PARTS = 1000
 _HEADER_FAULTS = (ValueError, TypeError, AttributeError, IndexError, LookupError)
 
 
-def parse_email(data: bytes, *, name: str, options: ParseOptions, format: str) -> ParsedDocument:
+def parse_email(
+    data: bytes,
+    *,
+    name: str,
+    options: ParseOptions,
+    format: str,
+    before_ocr_page: Callable[[], None] | None = None,
+) -> ParsedDocument:
     """Read an .eml file. Raises EncryptedFile when the body is encrypted."""
-    message = message_from_bytes(data.lstrip(), policy=policy.default)
     builder = DocumentBuilder(name=name, options=options)
-    _Mail(builder).add(message, depth=0)
+    message = add_message(builder, data, AttachmentReader(options, before_ocr_page))
     facts = {header.lower(): _header(message, header) for header in _HEADERS}
     subject = facts.pop("subject")
     return builder.build(
@@ -42,12 +48,26 @@ def parse_email(data: bytes, *, name: str, options: ParseOptions, format: str) -
     )
 
 
+def add_message(
+    builder: DocumentBuilder, data: bytes, attachments: AttachmentReader, *, untitled: str = ""
+) -> Message:
+    """Append a message to a document that is being built; `untitled` is what one without subject is called.
+
+    Raises EncryptedFile.
+    """
+    message = message_from_bytes(data.lstrip(), policy=policy.default)
+    if untitled and not _header(message, "Subject"):
+        builder.heading(untitled, level=1)
+    _Mail(builder, attachments).add(message, depth=0)
+    return message
+
+
 class _Mail:
     """Appends a message, and the messages and documents within it."""
 
-    def __init__(self, builder: DocumentBuilder) -> None:
+    def __init__(self, builder: DocumentBuilder, attachments: AttachmentReader) -> None:
         self._builder = builder
-        self._num_attachments = 0
+        self._attachments = attachments
 
     def add(self, message: Message, *, depth: int) -> None:
         subject = _header(message, "Subject")
@@ -81,16 +101,12 @@ class _Mail:
                 add_html(self._builder, _text(part), base_level=1)
 
     def _add_attachment(self, part: Message, depth: int) -> None:
-        self._num_attachments += 1
-        if self._num_attachments > MAX_ATTACHMENTS:
-            self._builder.warn(f"Only the first {MAX_ATTACHMENTS} attachments were looked at.")
-            return
         if part.get_content_type() == "message/rfc822":
             inner = part.get_payload()
             if isinstance(inner, list) and inner and depth < _MAX_DEPTH:
                 self.add(inner[0], depth=depth + 1)
             return
-        add_attachment(self._builder, _payload(part), _file_name(part), level=depth + 1)
+        self._attachments.add(self._builder, _payload(part), _file_name(part), level=depth + 1)
 
 
 def _parts(message: Message) -> tuple[list[Message], list[Message]]:

@@ -79,7 +79,9 @@ _OTHER_CODE = [
 ]
 
 COMPRESSIONS = (".gz", ".bz2", ".xz")
-"""Extensions that go with the one before: `.tar.gz`."""
+"""Extensions that go with the one before: `.tar.gz`, `.csv.gz`."""
+
+_COMPRESSION_MARKS = ((b"\x1f\x8b", "gzip"), (b"BZh", "bzip2"), (b"\xfd7zXZ\x00", "xz"))
 
 _MARKUP_AND_DATA: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -112,6 +114,7 @@ _MARKUP_AND_DATA: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "csv": (".csv",),
         "tsv": (".tsv", ".tab"),
         "eml": (".eml", ".mht", ".mhtml"),
+        "mbox": (".mbox",),
         "rtf": (".rtf",),
         "xlsx": (".xlsx", ".xlsm", ".xltx", ".xltm"),
         "docx": (".docx", ".docm", ".dotx", ".dotm"),
@@ -141,6 +144,9 @@ UNSUPPORTED: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType(
         "xls": ("Save it as .xlsx or .csv.", (".xls", ".xlt", ".xlsb")),
         "ppt": ("Save it as .pptx or PDF.", (".ppt", ".pps", ".pot")),
         "msg": ("Save it as .eml.", (".msg",)),
+        "pst": ("Export it as .mbox or .eml.", (".pst", ".ost")),
+        "rar": ("Unpack it, or pack it as .zip.", (".rar",)),
+        "7z": ("Unpack it, or pack it as .zip.", (".7z",)),
         "heic": ("Save it as JPEG or PNG.", (".heic", ".heif", ".avif")),
         "pages": ("Export it as .docx or PDF.", (".pages",)),
         "numbers": ("Export it as .xlsx or .csv.", (".numbers",)),
@@ -164,7 +170,7 @@ BINARY_FORMATS = (
     | ARCHIVE_FORMATS
     | ZIP_FORMATS
     | OLE_FORMATS
-    | {"pdf", "heic", "mobi", "djvu", "jpeg2000", "one", "wpd"}
+    | {"pdf", "heic", "mobi", "djvu", "jpeg2000", "one", "wpd", "pst", "rar", "7z"}
 )
 """Formats whose files are never text: a text file with such an extension has the wrong extension."""
 
@@ -219,14 +225,27 @@ def format_by_name(name: str) -> str | None:
     return _BY_EXTENSION.get(extension_of(name))
 
 
+def compression_of(data: bytes) -> str | None:
+    """The name of the compression that the bytes begin like."""
+    return next((name for mark, name in _COMPRESSION_MARKS if data.startswith(mark)), None)
+
+
+def without_compression(name: str) -> str:
+    """What a compressed file is called once it is unpacked: `a.csv` of `a.csv.gz`."""
+    extension = extension_of(name)
+    return name[: -len(extension)] if extension in COMPRESSIONS else name
+
+
 def name_in_document(name: str) -> str:
     """What of a file's name its document depends on, so that it is read again when that changes.
 
     Of a picture all of it, which becomes the caption; of anything else what promises a format: the extension,
-    or the whole name where there is none (Makefile).
+    or the whole name where there is none (Makefile). A compressed file counts as what it unpacks to.
     """
     name = base_name(name)
     extension = extension_of(name)
+    if extension in COMPRESSIONS:
+        return name_in_document(without_compression(name)) + extension
     return name if format_by_name(name) in IMAGE_FORMATS else extension or name.lower()
 
 

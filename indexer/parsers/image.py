@@ -123,6 +123,17 @@ def bounded_size(size: tuple[int, int], name: str, options: ParseOptions) -> Non
         )
 
 
+def announced_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height in pixels as a picture's header has them; None where it cannot be read."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return image.size
+    except (Image.DecompressionBombError, UnidentifiedImageError, *_DAMAGE):
+        return None
+
+
 def _open(data: bytes, name: str, options: ParseOptions) -> Image:
     from PIL import Image, UnidentifiedImageError
 

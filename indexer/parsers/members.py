@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from indexer.parsers.archives import ENCRYPTED, MAX_RATIO, RATIO_MATTERS, truncated
-from indexer.parsers.detect import compression_of
 from indexer.parsers.errors import DecompressionBomb
 from indexer.parsers.failures import file_title, malformed
+from indexer.parsers.formats import compression_of
 from indexer.parsers.normalise import normalise_text, one_line
 from indexer.parsers.options import ParseOptions
 from indexer.parsers.unpacking import DAMAGE, TooMuch, unpacked

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from indexer.parsers.attachments import MAX_ATTACHMENTS, add_attachment
+from indexer.parsers.attachments import MAX_ATTACHMENTS, AttachmentReader
 from indexer.parsers.building import DocumentBuilder
 from indexer.parsers.errors import NoExtractableText, OcrUnavailable, TruncatedFile
 from indexer.parsers.failures import file_title, malformed
@@ -72,7 +72,8 @@ def parse_pdf(
         reading = _Reading(pdf, builder, second, before_ocr_page)
         reading.read()
         has_text = not builder.is_empty
-        has_text = _add_attachments(pdf, builder) or has_text
+        attachments = AttachmentReader(options, before_ocr_page, num_ocr_pages_read=reading.num_read_by_ocr)
+        has_text = _add_attachments(pdf, builder, attachments) or has_text
         metadata = _metadata(pdf)
     title = metadata.pop("title", "")
     if not _ends_properly(data):
@@ -135,7 +136,7 @@ class _Reading:
         self._writer = PdfWriter(builder, _outline(pdf))
         self._pictures = PictureFinder()
         self._seconds_of_ocr = 0.0
-        self._num_read_by_ocr = 0  # pages, and pictures on pages
+        self.num_read_by_ocr = 0  # pages, and pictures on pages
         self.num_pages = len(pdf)
         self.ocr_pages: list[int] = []
         self.picture_pages: list[int] = []  # with pictures that were read beside the text
@@ -287,7 +288,7 @@ class _Reading:
     @property
     def _may_use_ocr(self) -> bool:
         limit = self._options.max_ocr_pages
-        return self._options.ocr and self.ocr_error is None and self._num_read_by_ocr < limit
+        return self._options.ocr and self.ocr_error is None and self.num_read_by_ocr < limit
 
     @property
     def _why_no_ocr(self) -> str:
@@ -301,7 +302,7 @@ class _Reading:
         started = time.monotonic()
         if self._before_ocr_page is not None:
             self._before_ocr_page()
-        self._num_read_by_ocr += 1
+        self.num_read_by_ocr += 1
         try:
             return tuple(picture_blocks(image, before_second_look=self._before_ocr_page, **placing))
         except OcrUnavailable as error:
@@ -338,7 +339,9 @@ def _outline(pdf: pypdfium2.PdfDocument) -> Outline:
     return Outline({key: level for key, level in levels.items() if key[1]})
 
 
-def _add_attachments(pdf: pypdfium2.PdfDocument, builder: DocumentBuilder) -> bool:
+def _add_attachments(
+    pdf: pypdfium2.PdfDocument, builder: DocumentBuilder, attachments: AttachmentReader
+) -> bool:
     """Append the files that are attached; whether there was text in any."""
     import pypdfium2
 
@@ -354,7 +357,7 @@ def _add_attachments(pdf: pypdfium2.PdfDocument, builder: DocumentBuilder) -> bo
         if num_bytes > builder.options.max_unpacked_bytes:
             builder.warn(f"Only the first {index} attachments were looked at: they unpack to too much.")
             break
-        has_text |= add_attachment(builder, data, file_title(name) or "unnamed", level=1)
+        has_text |= attachments.add(builder, data, file_title(name) or "unnamed", level=1)
     if num_attachments > MAX_ATTACHMENTS:
         builder.warn(f"Only the first {MAX_ATTACHMENTS} attachments were looked at.")
     return has_text

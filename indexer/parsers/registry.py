@@ -15,7 +15,7 @@ from indexer.parsers.formats import ARCHIVE_FORMATS, CODE_FORMATS, IMAGE_FORMATS
 from indexer.parsers.options import DEFAULT_OPTIONS, ParseOptions
 from indexer.types import ParsedDocument
 
-PARSER_VERSION = "3"
+PARSER_VERSION = "4"
 """Rises when the same bytes may give another document; an index records it."""
 
 OcrNotice = Callable[[], None]
@@ -50,7 +50,9 @@ _PLACES: Mapping[str, _Place] = MappingProxyType(
         **dict.fromkeys(("odt", "ods", "odp"), _Place("opendocument", "parse_opendocument")),
         "epub": _Place("epub", "parse_epub"),
         "rtf": _Place("rtf", "parse_rtf"),
-        "eml": _Place("email", "parse_email"),
+        "eml": _Place("email", "parse_email", announces_ocr=True),
+        "mbox": _Place("mbox", "parse_mbox", announces_ocr=True),
+        "compressed": _Place("compressed", "parse_compressed", announces_ocr=True),
         "pdf": _Place("pdf", "parse_pdf", announces_ocr=True),
         **dict.fromkeys(sorted(IMAGE_FORMATS), _Place("image", "parse_image", announces_ocr=True)),
         **dict.fromkeys(sorted(ARCHIVE_FORMATS), _Place("archive", "parse_archive", announces_ocr=True)),

@@ -9,7 +9,7 @@ import zlib
 from typing import Protocol
 
 from indexer.parsers.archives import MAX_RATIO, RATIO_MATTERS
-from indexer.parsers.detect import compression_of
+from indexer.parsers.formats import compression_of
 
 _FED = 1 << 14  # bytes at a time; what follows the end of a stream is fed again
 _PIECE = 1 << 16  # bytes that are asked for at a time

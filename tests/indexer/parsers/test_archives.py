@@ -22,9 +22,16 @@ from hypothesis import strategies as st
 from parsing_samples import Words, assert_promises, make_pdf, make_zip, outline_of
 
 from indexer.chunking import chunk_document
-from indexer.parsers import ParseError, ParseOptions, archive, members, parse
+from indexer.parsers import ParseError, ParseOptions, allowance, members, parse
 from indexer.parsers.detect import detect_format
-from indexer.parsers.errors import DecompressionBomb, MalformedFile, NoExtractableText, TruncatedFile
+from indexer.parsers.errors import (
+    DecompressionBomb,
+    DocumentTooLarge,
+    MalformedFile,
+    NestedTooDeep,
+    NoExtractableText,
+    TruncatedFile,
+)
 from indexer.parsers.formats import extension_of, name_in_document
 from indexer.tokenization import ChunkTokenizer
 from indexer.types import ParsedDocument
@@ -252,7 +259,7 @@ def test_beyond_its_limits_the_rest_of_an_archive_is_left_out_with_a_warning(
 
 def test_an_archive_stops_when_it_takes_too_long(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(0, 1000, 40))
-    monkeypatch.setattr(archive, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
+    monkeypatch.setattr(allowance, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
     document = read(make_zip({f"{n}.txt": b"A note." for n in range(9)}), "a.zip", soft_seconds=90.0)
     assert document.warnings == ("1.txt and what follows was not read: it took too long.",)
 
@@ -338,7 +345,9 @@ def test_archives_are_known_by_content_and_by_name() -> None:
     tar = PACKED["a.tar"]
     assert detect_format(tar, "a.bin") == "tar"
     assert detect_format(gzip.compress(tar), "a.tar.gz") == "tar"
-    assert detect_format(gzip.compress(b"words"), "a.log.gz") is None
+    assert detect_format(gzip.compress(tar), "a.bin") == "tar"
+    assert detect_format(gzip.compress(b"words"), "a.log.gz") == "compressed"
+    assert detect_format(gzip.compress(bytes(range(256)) * 9), "a.rds") is None
     assert detect_format(PACKED["a.zip"], "a.zip") == "zip"
     assert detect_format(PACKED["a.zip"], "a.jar") is None
     assert detect_format(make_zip({"word/a.txt": b"no Word document"}), "a.zip") == "zip"
@@ -351,3 +360,45 @@ def test_the_extension_of_a_compressed_tar_is_both() -> None:
     assert extension_of("a.log.gz") == ".gz"
     assert extension_of(".tar.gz") == ".gz"
     assert name_in_document("x.tar.xz") != name_in_document("x.xz")
+    assert name_in_document("a.csv.gz") == name_in_document("b.csv.gz") != name_in_document("a.md.gz")
+    assert name_in_document("a.png.gz") != name_in_document("b.png.gz"), "the caption is made of the name"
+
+
+# --- single files that are compressed
+
+
+def test_a_compressed_file_is_read_as_what_it_holds(read: Read) -> None:
+    pdf = make_pdf([[Words(72, 100, "The mean wind in the harbour is four knots, the record says.")]])
+    document = read(gzip.compress(pdf), "record.pdf.gz")
+    assert document.metadata["compression"] == "gzip"
+    assert document.blocks[0].boxes
+    assert document.blocks == read(pdf, "record.pdf").blocks
+    for name, pack in (("a.csv.gz", gzip.compress), ("a.csv.bz2", bz2.compress), ("a.csv.xz", lzma.compress)):
+        assert outline_of(read(pack(b"port,high\nNorth,3\n"), name)) == [
+            ("table", "port | high\n--- | ---\nNorth | 3")
+        ]
+
+
+def test_of_a_compressed_file_that_is_cut_short_the_rest_is_read_with_a_warning(read: Read) -> None:
+    packed = gzip.compress(b"\n\n".join(b"Note %d of the log. " % n * 9 for n in range(900)))
+    document = read(packed[: len(packed) // 2], "a.log.gz")
+    assert "Note 1 of" in document.text
+    assert any("cut short" in warning for warning in document.warnings)
+    with pytest.raises(TruncatedFile):
+        parse(packed[:12], name="a.log.gz")
+
+
+def test_a_compressed_file_that_unpacks_to_too_much_is_a_typed_failure() -> None:
+    with pytest.raises(DecompressionBomb):
+        parse(gzip.compress(b" word" * (12 * MIB)), name="a.txt.gz")
+    with pytest.raises(DocumentTooLarge):
+        parse(
+            gzip.compress(os.urandom(6000).hex().encode()),
+            name="a.txt.gz",
+            options=ParseOptions(max_bytes=9000),
+        )
+    data = b"The innermost words."
+    for _ in range(9):
+        data = gzip.compress(data)
+    with pytest.raises(NestedTooDeep):
+        parse(data, name="a.txt" + ".gz" * 9)

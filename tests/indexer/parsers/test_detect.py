@@ -5,7 +5,8 @@ import random
 import pytest
 from parsing_samples import Words, make_pdf, make_zip
 
-from indexer.parsers import detect_format
+from indexer.parsers import detect_format, parse
+from indexer.parsers.errors import UnsupportedFormat
 
 PDF = make_pdf([[Words(50, 50, "hello")]])
 HTML = b"<!DOCTYPE html><html><body><p>hello</p></body></html>"
@@ -87,7 +88,19 @@ def test_old_office_files_are_known(name: str) -> None:
     assert detect_format(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\x00" * 600, name) == name[-3:]
 
 
+@pytest.mark.parametrize("name", ["old.rar", "old.7z", "old.pst"])
+def test_what_holds_documents_and_is_not_read_is_known_and_not_skipped(name: str) -> None:
+    mark = {"rar": b"Rar!\x1a\x07\x01\x00", "7z": b"7z\xbc\xaf\x27\x1c", "pst": b"!BDN"}[
+        name.partition(".")[2]
+    ]
+    assert detect_format(mark + bytes(range(256)), name) == name.partition(".")[2]
+    with pytest.raises(UnsupportedFormat):
+        parse(mark + bytes(range(256)), name="blob")
+
+
 def test_mail_without_an_extension_is_recognised_by_its_headers() -> None:
     mail = b"Received: from a\r\nFrom: a@b.c\r\nTo: d@e.f\r\nSubject: hi\r\n\r\nhello\r\n"
     assert detect_format(mail, "12345") == "eml"
+    assert detect_format(b"From a@b.c Fri May  3 10:00:00 2024\n" + mail, "Inbox") == "mbox"
+    assert detect_format(b"From a@b.c Fri May  3 10:00:00 2024\n" + mail, "a.eml") == "eml"
     assert detect_format(b"From: here to there\nit is far\n", "poem.txt") == "text"

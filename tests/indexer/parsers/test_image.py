@@ -226,6 +226,24 @@ def test_pictures_are_turned_upright_as_the_camera_says(seen: list[Image.Image],
     assert document.metadata["description"] == "The pier at dawn"
 
 
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_of_all_ways_to_hold_a_camera_the_upper_left_corner_ends_where_it_belongs(
+    orientation: int, format: str, seen: list[Image.Image], read: Read
+) -> None:
+    upright = Image.new("L", (90, 60), 255)
+    upright.paste(0, (0, 0, 30, 20))
+    turned = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}.get(orientation)  # what undoes the turn of a viewer
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = upright if turned is None else upright.transpose(Image.Transpose(turned))
+    assert stored.size == ((60, 90) if orientation > 4 else (90, 60))
+    read(encoded(stored, format, exif=exif), f"a.{format.lower()}")
+    assert seen[0].size == (90, 60)
+    corners = [seen[0].getpixel(place)[0] < 60 for place in ((9, 9), (80, 9), (9, 50), (80, 50))]
+    assert corners == [True, False, False, False]
+
+
 def test_a_caption_says_when_and_with_what_a_picture_was_taken(seen: list[Image.Image], read: Read) -> None:
     exif = Image.Exif()
     exif[0x010F], exif[0x0110] = "Canon", "Canon EOS 5D"
