@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from indexer.parsers.archives import DocumentArchive
 from indexer.parsers.building import DocumentBuilder
+from indexer.parsers.docx_numbering import Numbering
 from indexer.parsers.normalise import one_line
+from indexer.parsers.omml import latex
 from indexer.parsers.ooxml import attribute, child, core_properties, descendants, main_part
 from indexer.parsers.options import ParseOptions
 from indexer.parsers.tabular import Row, add_table, drop_empty_columns
@@ -54,9 +55,8 @@ def parse_docx(data: bytes, *, name: str, options: ParseOptions, format: str) ->
     builder = DocumentBuilder(name=name, options=options)
     relations = archive.relations(part)
     parts = dict(relations.values())
-    walker = _Walker(
-        builder, _styles(archive, parts.get("styles")), _numbering(archive, parts.get("numbering"))
-    )
+    numbering = Numbering(archive.xml(parts.get("numbering") or "word/numbering.xml"))
+    walker = _Walker(builder, _styles(archive, parts.get("styles")), numbering)
     body = child(root, "body")
     if body is not None:
         walker.has_page_marks = next(descendants(body, "lastRenderedPageBreak"), None) is not None
@@ -74,13 +74,10 @@ def parse_docx(data: bytes, *, name: str, options: ParseOptions, format: str) ->
 class _Walker:
     """Appends the blocks of a body in order."""
 
-    def __init__(
-        self, builder: DocumentBuilder, styles: dict[str, _Style], numbering: dict[tuple[str, int], str]
-    ) -> None:
+    def __init__(self, builder: DocumentBuilder, styles: dict[str, _Style], numbering: Numbering) -> None:
         self._builder = builder
         self._styles = styles
         self._numbering = numbering
-        self._counters: Counter[tuple[str, int]] = Counter()
         self._waiting: list[_Item] = []
         self._page = 1
         self.has_page_marks = False
@@ -117,7 +114,8 @@ class _Walker:
             level = self._heading_level(properties, style)
             if level is not None:
                 self.flush()
-                self._builder.heading(text, level=level, page=page)
+                number = self._numbering.mark(*self._list_of(properties, style))
+                self._builder.heading(f"{number} {text}", level=level, page=page)
             else:
                 self._add(self._item(properties, style, text, page))
         self._text_boxes(paragraph)
@@ -133,27 +131,18 @@ class _Walker:
     def _item(self, properties: etree._Element | None, style: str, text: str, page: int | None) -> _Item:
         if _CODE_STYLE.search(self._styles[style].name if style in self._styles else style):
             return _Item("code", text.rstrip(), page)
-        numbering = child(properties, "numPr")
-        number_id = attribute(child(numbering, "numId"), "val") or self._inherited_numbering(style)
-        indent_value = attribute(child(numbering, "ilvl"), "val") or ""
-        indent = int(indent_value) if indent_value.isdecimal() else self._styles.get(style, _NO_STYLE).indent
-        if not number_id or number_id == "0":
+        list_id, depth = self._list_of(properties, style)
+        if not list_id or list_id == "0":
             return _Item("text", text.strip(), page)
-        return _Item("list", f"{'  ' * min(indent, 8)}{self._mark(number_id, indent)} {one_line(text)}", page)
+        mark = self._numbering.mark(list_id, depth) or "-"
+        return _Item("list", f"{'  ' * min(depth, 8)}{mark} {one_line(text)}", page)
 
-    def _mark(self, number_id: str, indent: int) -> str:
-        form = self._numbering.get((number_id, indent), "bullet")
-        if form in ("bullet", "none"):
-            return "-"
-        for key in list(self._counters):
-            if key[0] == number_id and key[1] > indent:
-                del self._counters[key]  # deeper levels begin anew
-        self._counters[number_id, indent] += 1
-        number = self._counters[number_id, indent]
-        if form.endswith("Letter"):
-            letter = chr(ord("a") + (number - 1) % 26)
-            return f"{letter.upper() if form.startswith('upper') else letter}."
-        return f"{number}."
+    def _list_of(self, properties: etree._Element | None, style: str) -> tuple[str, int]:
+        """The list that a paragraph is part of, "" for none, and its depth there."""
+        numbering = child(properties, "numPr")
+        list_id = attribute(child(numbering, "numId"), "val") or self._inherited_numbering(style) or ""
+        depth = attribute(child(numbering, "ilvl"), "val") or ""
+        return list_id, int(depth) if depth.isdecimal() else self._styles.get(style, _NO_STYLE).indent
 
     def _heading_level(self, properties: etree._Element | None, style: str) -> int | None:
         value = attribute(child(properties, "outlineLvl"), "val")
@@ -220,6 +209,8 @@ def paragraph_text(element: etree._Element) -> str:
         tag = local_name(inner)
         if tag == "t":
             pieces.append(inner.text or "")
+        elif tag == "oMath":
+            pieces.append(f"${latex(inner)}$")
         elif tag in _BREAKS:
             pieces.append("" if attribute(inner, "type") == "page" else _BREAKS[tag])
         elif tag in ("footnoteReference", "endnoteReference"):
@@ -276,25 +267,6 @@ def _styles(archive: DocumentArchive, part: str | None) -> dict[str, _Style]:
             int(indent) if indent.isdecimal() else 0,
         )
     return styles
-
-
-def _numbering(archive: DocumentArchive, part: str | None) -> dict[tuple[str, int], str]:
-    """(list, depth) to the form of its numbers: "bullet", "decimal", "lowerLetter" ..."""
-    root = archive.xml(part or "word/numbering.xml")
-    if root is None:
-        return {}
-    forms: dict[tuple[str, int], str] = {}
-    abstract: dict[str, etree._Element] = {
-        attribute(element, "abstractNumId") or "": element for element in descendants(root, "abstractNum")
-    }
-    for number in descendants(root, "num"):
-        definition = abstract.get(attribute(child(number, "abstractNumId"), "val") or "")
-        for level in descendants(definition, "lvl") if definition is not None else ():
-            depth = attribute(level, "ilvl") or ""
-            if depth.isdecimal():
-                form = attribute(child(level, "numFmt"), "val") or "decimal"
-                forms[attribute(number, "numId") or "", int(depth)] = form
-    return forms
 
 
 def _add_notes(builder: DocumentBuilder, archive: DocumentArchive, part: str | None, kind: str) -> None:

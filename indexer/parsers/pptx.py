@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from indexer.parsers.archives import DocumentArchive
 from indexer.parsers.building import DocumentBuilder
+from indexer.parsers.comments import people_of, slide_comments
+from indexer.parsers.errors import ParseError
 from indexer.parsers.normalise import one_line
 from indexer.parsers.ooxml import attribute, child, core_properties, descendants, main_part
 from indexer.parsers.options import ParseOptions
@@ -29,6 +31,7 @@ def parse_pptx(data: bytes, *, name: str, options: ParseOptions, format: str) ->
     builder = DocumentBuilder(name=name, options=options)
     for number, slide in enumerate(_slides(archive, part), start=1):
         _Slide(builder, archive, slide, number).add()
+        _add_comments(builder, archive, part, slide, number)
     metadata = core_properties(archive)
     title = metadata.pop("title", "")
     return builder.build(
@@ -46,6 +49,17 @@ def _slides(archive: DocumentArchive, part: str) -> Iterator[str]:
         for key, value in entry.attrib.items():
             if key.endswith("}id") and value in relations and relations[value][1] in archive:
                 yield relations[value][1]
+
+
+def _add_comments(
+    builder: DocumentBuilder, archive: DocumentArchive, part: str, slide: str, number: int
+) -> None:
+    try:
+        lines = [comment.line for comment in slide_comments(archive, slide, people_of(archive, part))]
+    except ParseError:
+        builder.warn(f"The comments on slide {number} could not be read.")
+    else:
+        builder.add("text", "\n".join(lines), page=number, name=f"Comments on slide {number}")
 
 
 class _Slide:

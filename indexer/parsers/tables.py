@@ -6,12 +6,14 @@ import csv
 import datetime
 import io
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from indexer.parsers.archives import DocumentArchive
 from indexer.parsers.building import DocumentBuilder
+from indexer.parsers.comments import people_of, sheet_comments
+from indexer.parsers.errors import ParseError
 from indexer.parsers.failures import malformed
-from indexer.parsers.ooxml import core_properties
+from indexer.parsers.ooxml import attribute, core_properties, descendants, main_part
 from indexer.parsers.options import ParseOptions
 from indexer.parsers.source import read_source
 from indexer.parsers.tabular import Row, add_sheet, add_table
@@ -61,9 +63,10 @@ def parse_workbook(data: bytes, *, name: str, options: ParseOptions, format: str
     """Read an Excel workbook: values as last calculated, or formulas where there are none."""
     archive = DocumentArchive(data, name=name, options=options)  # checks what it would unpack to
     builder = DocumentBuilder(name=name, options=options)
-    _add_sheets(builder, data, values=True)
+    comments = _comments(archive, builder)
+    _add_sheets(builder, data, comments, values=True)
     if builder.is_empty:
-        _add_sheets(builder, data, values=False)
+        _add_sheets(builder, data, comments, values=False)
     metadata = core_properties(archive)
     return builder.build(
         format="xlsx",
@@ -73,7 +76,26 @@ def parse_workbook(data: bytes, *, name: str, options: ParseOptions, format: str
     )
 
 
-def _add_sheets(builder: DocumentBuilder, data: bytes, *, values: bool) -> None:
+def _comments(archive: DocumentArchive, builder: DocumentBuilder) -> dict[str, list[str]]:
+    """Lines of comments by the name of the sheet: openpyxl gives none where it reads row by row."""
+    try:
+        part = main_part(archive, "xl/workbook.xml")
+        root, relations = archive.xml(part), archive.relations(part)
+        people = people_of(archive, part)
+        found: dict[str, list[str]] = {}
+        for sheet in descendants(root, "sheet") if root is not None else ():
+            _, member = relations.get(attribute(sheet, "id") or "", ("", ""))
+            comments = sheet_comments(archive, member, people) if member else ()
+            found[attribute(sheet, "name") or ""] = [comment.line for comment in comments]
+    except ParseError:
+        builder.warn("The comments on its cells could not be read.")
+        return {}
+    return found
+
+
+def _add_sheets(
+    builder: DocumentBuilder, data: bytes, comments: Mapping[str, list[str]], *, values: bool
+) -> None:
     import warnings
     from zipfile import BadZipFile
 
@@ -86,7 +108,11 @@ def _add_sheets(builder: DocumentBuilder, data: bytes, *, values: bool) -> None:
             try:
                 for sheet in workbook.worksheets:
                     sheet.reset_dimensions()  # what the file claims about them is often wrong
+                    before = len(builder.blocks)
                     add_sheet(builder, sheet.title, _cells(sheet.iter_rows(values_only=True)))
+                    if len(builder.blocks) > before:
+                        lines = comments.get(sheet.title, ())
+                        builder.add("text", "\n".join(lines), name=f"Comments on {sheet.title}")
             finally:
                 workbook.close()
         except (

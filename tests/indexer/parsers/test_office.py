@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import Callable
 
 import pytest
@@ -78,6 +79,56 @@ def test_word_documents_keep_headings_lists_tables_and_headers(read: Read) -> No
     assert document.metadata["author"] == "A. Writer"
 
 
+def numbered(text: str, list_id: int, depth: int = 0, *, heading: int | None = None) -> str:
+    outline = f'<w:outlineLvl w:val="{heading}"/>' if heading is not None else ""
+    place = f'<w:numPr><w:ilvl w:val="{depth}"/><w:numId w:val="{list_id}"/></w:numPr>'
+    return f"<w:p><w:pPr>{outline}{place}</w:pPr><w:r><w:t>{text}</w:t></w:r></w:p>"
+
+
+def test_headings_and_items_have_the_numbers_that_word_shows(read: Read) -> None:
+    def level(depth: int, form: str, text: str, start: int = 1) -> str:
+        return (
+            f'<w:lvl w:ilvl="{depth}"><w:start w:val="{start}"/><w:numFmt w:val="{form}"/>'
+            f'<w:lvlText w:val="{text}"/></w:lvl>'
+        )
+
+    levels = level(0, "upperRoman", "%1.") + level(1, "decimal", "%1.%2") + level(2, "lowerLetter", "(%3)", 2)
+    numbering = (
+        f'<w:numbering xmlns:w="w"><w:abstractNum w:abstractNumId="0">{levels}</w:abstractNum>'
+        f'<w:abstractNum w:abstractNumId="1">{level(0, "bullet", "o")}</w:abstractNum>'
+        '<w:num w:numId="1"><w:abstractNumId w:val="0"/></w:num>'
+        '<w:num w:numId="2"><w:abstractNumId w:val="0"/></w:num>'
+        '<w:num w:numId="3"><w:abstractNumId w:val="0"/><w:lvlOverride w:ilvl="0">'
+        '<w:startOverride w:val="1"/></w:lvlOverride></w:num>'
+        '<w:num w:numId="4"><w:abstractNumId w:val="1"/></w:num></w:numbering>'
+    )
+    paragraphs = [
+        numbered("Terms", 1, heading=0),
+        numbered("Boats", 1, 1, heading=1),
+        numbered("hull", 1, 2),
+        numbered("mast", 1, 2),
+        numbered("Ports", 2, 1, heading=1),  # another list of the same kind goes on
+        numbered("quay", 1, 2),  # below another heading it begins anew
+        numbered("Fares", 1, heading=0),
+        numbered("Of its own", 3, heading=0),
+        numbered("Bullet", 4, heading=0),
+        numbered("None", 0, heading=0),
+    ]
+    body = f'<w:document xmlns:w="w"><w:body>{"".join(paragraphs)}</w:body></w:document>'
+    document = read(make_zip({"word/document.xml": body, "word/numbering.xml": numbering}), "a.docx")
+    assert [text for _, text in outline_of(document)] == [
+        "I. Terms",
+        "I.1 Boats",
+        "(b) hull\n    (c) mast",
+        "I.2 Ports",
+        "(b) quay",
+        "II. Fares",
+        "I. Of its own",
+        "Bullet",
+        "None",
+    ]
+
+
 def test_cells_merged_downwards_are_repeated(read: Read) -> None:
     table = next(text for kind, text in outline_of(read(word_document(), "a.docx")) if kind == "table")
     adult, child = (line.split(" | ")[1] for line in table.split("\n")[2:4])
@@ -129,6 +180,39 @@ def test_the_strict_variant_of_word_is_read(read: Read) -> None:
     assert read(make_zip({"word/document.xml": body}), "a.docx").text == "strict"
 
 
+def run(text: str) -> str:
+    return f"<m:r><m:rPr><m:sty/></m:rPr><m:t>{text}</m:t></m:r>"
+
+
+@pytest.mark.parametrize(
+    ("formula", "expected"),
+    [
+        (f"<m:f><m:num>{run('a+b')}</m:num><m:den>{run('2')}</m:den></m:f>", r"\frac{a+b}{2}"),
+        (f"<m:sSup><m:e>{run('r')}</m:e><m:sup>{run('2')}</m:sup></m:sSup>", "r^{2}"),
+        (f"<m:rad><m:deg/><m:e>{run('x')}</m:e></m:rad>", r"\sqrt{x}"),
+        (
+            '<m:nary><m:naryPr><m:chr m:val="∑"/></m:naryPr>'
+            f"<m:sub>{run('i')}</m:sub><m:sup>{run('n')}</m:sup><m:e>{run('i')}</m:e></m:nary>",
+            r"\sum_{i}^{n} i",
+        ),
+        (
+            f"<m:func><m:fName>{run('log')}</m:fName><m:e><m:d><m:e>{run('x')}</m:e></m:d></m:e></m:func>",
+            r"\log (x)",
+        ),
+        (
+            f"<m:m><m:mr><m:e>{run('1')}</m:e><m:e>{run('2')}</m:e></m:mr>"
+            f"<m:mr><m:e>{run('3')}</m:e><m:e>{run('4')}</m:e></m:mr></m:m>",
+            r"\begin{matrix}1 & 2 \\ 3 & 4\end{matrix}",
+        ),
+        ("<m:box><m:e>" * 90 + run("deep") + "</m:e></m:box>" * 90, "deep"),
+    ],
+)
+def test_formulas_are_read_as_latex(formula: str, expected: str, read: Read) -> None:
+    body = f"<w:p><w:r><w:t>So </w:t></w:r><m:oMath>{formula}</m:oMath></w:p>"
+    xml = f'<w:document xmlns:w="w" xmlns:m="m"><w:body>{body}</w:body></w:document>'
+    assert read(make_zip({"word/document.xml": xml}), "a.docx").text == f"So ${expected}$"
+
+
 def test_presentations_are_read_slide_by_slide_with_notes(read: Read) -> None:
     show = Presentation()
     slide = show.slides.add_slide(show.slide_layouts[1])
@@ -151,6 +235,43 @@ def test_presentations_are_read_slide_by_slide_with_notes(read: Read) -> None:
         (3, "text", "The end"),
     ]
     assert document.blocks[3].name == "Notes of slide 1"
+
+
+@pytest.mark.parametrize("form", ["old", "new"])
+def test_comments_on_slides_are_read_with_their_author(form: str, read: Read) -> None:
+    show = Presentation()
+    for title in ("Fares", "Times"):
+        show.slides.add_slide(show.slide_layouts[5]).shapes.title.text = title
+    with zipfile.ZipFile(io.BytesIO(saved(show))) as archive:
+        members = {
+            name: archive.read(name).decode("latin-1") for name in archive.namelist() if name[-4:] != "jpeg"
+        }
+    kind, comments, authors = {
+        "old": (
+            "commentAuthors",
+            '<cmLst><cm authorId="7"><text>Too dear</text></cm><cm authorId="9"><text>Not so</text></cm>'
+            "</cmLst>",
+            '<cmAuthorLst><cmAuthor id="7" name="Ann"/></cmAuthorLst>',
+        ),
+        "new": (
+            "authors",
+            '<cmLst><cm authorId="7"><replyLst><reply authorId="9"><txBody><p><r><t>Not so</t></r></p>'
+            "</txBody></reply></replyLst><txBody><p><r><t>Too</t></r></p><p><r><t>dear</t></r></p></txBody>"
+            "</cm></cmLst>",
+            '<authorLst><author id="7" name="Ann"/></authorLst>',
+        ),
+    }[form]
+    members |= {"ppt/comments/c.xml": comments, "ppt/people.xml": authors}
+    relation = '<Relationship Id="rc" Type="x/%s" Target="%s"/></Relationships>'
+    for part, added in (
+        ("ppt/slides/_rels/slide2.xml.rels", relation % ("comments", "../comments/c.xml")),
+        ("ppt/_rels/presentation.xml.rels", relation % (kind, "people.xml")),
+    ):
+        members[part] = members[part].replace("</Relationships>", added)
+    document = read(make_zip(members), "a.pptx")
+    last = document.blocks[-1]
+    assert (last.page, last.name) == (2, "Comments on slide 2")
+    assert document.text[last.start :].split("\n") == ["Comment by Ann: Too dear", "Not so"]
 
 
 ODF = (

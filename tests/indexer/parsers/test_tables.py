@@ -2,13 +2,17 @@ from __future__ import annotations
 
 import datetime
 import io
+import zipfile
 from collections.abc import Callable
 
 import pytest
 from openpyxl import Workbook
+from openpyxl.comments import Comment
 from parsing_samples import make_zip, outline_of, text_of
 
-from indexer.parsers import parse
+from indexer.parsers import ParseOptions, parse
+from indexer.parsers.archives import DocumentArchive
+from indexer.parsers.comments import people_of, sheet_comments
 from indexer.parsers.errors import DecompressionBomb, EncryptedFile, MalformedFile, TruncatedFile
 from indexer.types import ParsedDocument
 
@@ -91,6 +95,56 @@ def test_workbooks_are_read_sheet_by_sheet(read: Read) -> None:
         ("table", "x | y\n--- | ---\n1 | TRUE"),
     ]
     assert [block.name for block in document.blocks if block.kind == "table"] == ["Tides", "Two", "Two"]
+
+
+def test_comments_on_cells_are_read_with_the_cell_and_their_author(read: Read) -> None:
+    book = Workbook()
+    book.active.append(["port", "high"])
+    book.active["B1"].comment = Comment("In metres?", "Ann")
+    buffer = io.BytesIO()
+    book.save(buffer)
+    assert outline_of(read(buffer.getvalue(), "a.xlsx"))[-1] == ("text", "B1: Comment by Ann: In metres?")
+
+
+def test_replies_to_comments_are_read_and_what_older_programs_are_told_about_them_is_not(read: Read) -> None:
+    relation = '<Relationship Id="r%d" Type="x/%s" Target="%s"/>'
+    members = {
+        "xl/workbook.xml": '<workbook xmlns:r="r"><sheets><sheet name="Tides" r:id="r1"/></sheets>'
+        "</workbook>",
+        "xl/_rels/workbook.xml.rels": "<Relationships>"
+        + relation % (1, "worksheet", "worksheets/a.xml")
+        + relation % (2, "person", "people.xml")
+        + "</Relationships>",
+        "xl/people.xml": '<personList><person displayName="Bo" id="{B}"/></personList>',
+        "xl/worksheets/_rels/a.xml.rels": "<Relationships>"
+        + relation % (1, "comments", "../comments1.xml")
+        + relation % (2, "threadedComment", "../threads.xml")
+        + "</Relationships>",
+        "xl/comments1.xml": "<comments><authors><author>tc={C}</author></authors><commentList>"
+        '<comment ref="A1" authorId="0"><text><t>[Threaded comment] Your version allows</t></text></comment>'
+        "</commentList></comments>",
+        "xl/threads.xml": '<ThreadedComments><threadedComment ref="A1" personId="{B}"><text>Why?</text>'
+        '</threadedComment><threadedComment ref="A1" personId="{X}"><text>Because.</text></threadedComment>'
+        "</ThreadedComments>",
+    }
+    archive = DocumentArchive(make_zip(members), name="a.xlsx", options=ParseOptions())
+    people = people_of(archive, "xl/workbook.xml")
+    lines = [comment.line for comment in sheet_comments(archive, "xl/worksheets/a.xml", people)]
+    assert lines == ["A1: Comment by Bo: Why?", "A1: Because."]
+
+
+def test_damaged_comments_cost_themselves_alone(read: Read) -> None:
+    book = Workbook()
+    book.active.append(["port", "high"])
+    book.active["B1"].comment = Comment("In metres?", "Ann")
+    buffer = io.BytesIO()
+    book.save(buffer)
+    with zipfile.ZipFile(buffer) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    damaged = {name: b"<broken" if "comments" in name else data for name, data in members.items()}
+    document = read(make_zip(damaged), "a.xlsx")
+    assert "port | high" in document.text
+    assert any("comments" in warning.lower() for warning in document.warnings)
 
 
 def test_formulas_are_read_where_no_values_were_saved(read: Read) -> None:
