@@ -51,7 +51,8 @@ class Block:
     page: int | None = None  # from 1
     name: str = ""  # code: qualified name ("Flask.route"); tables, sheets and slides: their title
     boxes: tuple[Box, ...] = ()
-    signature: str = ""  # code: on one line, with the first line of what documents it
+    signature: str = ""  # code: on one line, with the first line of what documents it; tables that go on from
+    # the page before: the header that stands there
 
 
 class Thumbnail(NamedTuple):

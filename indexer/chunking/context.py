@@ -43,9 +43,15 @@ class ContextWriter:
         return self._tokenizer.count(self._bounded(self._names(path)))
 
     def continuation(self, piece: Piece) -> str:
-        """What a piece that starts inside its block has lost: a table's header row, the code's signature."""
+        """What a piece that starts inside its block has lost: a table's header row, the code's signature.
+
+        A table that goes on from the page before has lost its header at its start.
+        """
         block = piece.block
-        if piece.start <= block.start or block.kind not in ("table", "code"):
+        if block.kind not in ("table", "code"):
+            return ""
+        goes_on = block.kind == "table" and block.signature != ""
+        if piece.start <= block.start and not goes_on:
             return ""
         if block.start not in self._continued:
             self._continued = {block.start: self._first_line(piece)}

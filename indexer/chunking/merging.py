@@ -56,6 +56,10 @@ class SectionMerger:
         if block.end - block.start <= budget.characters:
             tokens = self._tokenizer.estimate(self._text[block.start : block.end])
             whole = Piece(block.start, block.end, tokens, block, block.page)
+            header = self._contexts.continuation(whole)
+            if header:  # of a table that goes on from the page before
+                tokens += self._tokenizer.count(header)
+                whole = whole._replace(tokens=tokens)
             must_join = room is not None and _only_leads(current)
             if tokens <= budget.tokens and (not must_join or self._fit(current, [whole], budget.tokens)):
                 yield whole

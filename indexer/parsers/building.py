@@ -49,14 +49,29 @@ class DocumentBuilder:
         self.add("heading", one_line(normalise_text(text)), level=max(1, level), page=page)
 
     def add_lines(
-        self, kind: BlockKind, lines: Iterable[tuple[str, Box]], *, level: int = 0, name: str = ""
+        self,
+        kind: BlockKind,
+        lines: Iterable[tuple[str, Box]],
+        *,
+        level: int = 0,
+        name: str = "",
+        signature: str = "",
     ) -> None:
         """Append a block of placed lines: line i of its text lies in box i."""
         kept = [(one_line(normalise_text(text)), box) for text, box in lines]
         kept = [(text, box) for text, box in kept if text]
         if kept:
             text, boxes = "\n".join(text for text, _ in kept), tuple(box for _, box in kept)
-            block = Block(kind, 0, 0, level=level, page=boxes[0].page, name=name, boxes=boxes)
+            block = Block(
+                kind,
+                0,
+                0,
+                level=level,
+                page=boxes[0].page,
+                name=name,
+                boxes=boxes,
+                signature=one_line(normalise_text(signature)),
+            )
             self._append(block, text)
 
     def drop_last(self) -> None:

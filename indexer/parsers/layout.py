@@ -48,6 +48,11 @@ class Row(NamedTuple):
         return " ".join(segment.text for segment in self.segments)
 
     @property
+    def cells(self) -> list[str]:
+        """The row as that of a table."""
+        return [clean_cell(segment.text) for segment in self.segments]
+
+    @property
     def x0(self) -> float:
         """Left edge."""
         return self.segments[0].x0
@@ -99,16 +104,15 @@ class TextBlock(NamedTuple):
         """The block as running text."""
         return " ".join(row.text for row in self.rows)
 
-    def lines(self, page: int) -> list[tuple[str, Box]]:
+    def lines(self, page: int, *, has_header: bool = True) -> list[tuple[str, Box]]:
         """The block's lines, each with its box; a table's are Markdown, with a rule below its header."""
         if self.kind != "table":
             return [(row.text, row.box(page)) for row in self.rows]
         lines = []
         for number, row in enumerate(self.rows):
-            cells = [clean_cell(segment.text) for segment in row.segments]
-            lines.append((" | ".join(cells), row.box(page)))
-            if number == 0 and names_columns(cells):
-                lines.append((" | ".join(["---"] * len(cells)), row.box(page)))
+            lines.append((" | ".join(row.cells), row.box(page)))
+            if number == 0 and has_header and names_columns(row.cells):
+                lines.append((" | ".join(["---"] * len(row.cells)), row.box(page)))
         return lines
 
 

@@ -7,6 +7,7 @@ import itertools
 import math
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -27,6 +28,9 @@ _SPACE = 0.15  # of the size of the type: parts words
 _OVERLAP = 0.2  # of the size of the type: how far letters may reach into what follows
 _LONGEST_HEADING_LINE = 120  # characters; only lines that may be headings are asked for their font
 _PICTURE = 0.25  # of the page's area
+_FORMS_WITHIN_FORMS = 4
+_MOST_OBJECTS = 20_000  # that are looked at for pictures, a page
+_MOST_PICTURES = 200  # of them
 _SAMPLED_CHARACTERS = 64
 _MOST_GARBAGE = 0.15  # of a page's characters
 _MOST_GARBAGE_ELSEWHERE = 0.05  # of a line's, or of what another reader says
@@ -82,18 +86,32 @@ def without_garbage(rows: list[Row]) -> list[Row]:
     return [row for row in rows if is_sensible(row.text)]
 
 
-def shows_picture(page: pypdfium2.PdfPage) -> bool:
-    """Whether a picture covers a good part of the page."""
+Bounds = tuple[float, float, float, float]
+
+
+def pictures_on(page: pypdfium2.PdfPage) -> Iterator[tuple[pypdfium2.PdfImage, Bounds]]:
+    """The pictures of a page, also within forms, and where they are in the page's own space."""
     import pypdfium2
     import pypdfium2.raw as pdfium
 
+    objects = itertools.islice(page.get_objects(max_depth=_FORMS_WITHIN_FORMS), _MOST_OBJECTS)
+    pictures = (each for each in objects if each.type == pdfium.FPDF_PAGEOBJ_IMAGE)
+    try:
+        for picture in itertools.islice(pictures, _MOST_PICTURES):
+            with suppress(pypdfium2.PdfiumError):
+                bounds, form = picture.get_bounds(), picture.container
+                while form is not None:  # what is in a form has its place in the form's space
+                    bounds, form = form.get_matrix().on_rect(*bounds), form.container
+                yield picture, bounds
+    except pypdfium2.PdfiumError:
+        return  # a damaged form
+
+
+def shows_picture(page: pypdfium2.PdfPage) -> bool:
+    """Whether a picture covers a good part of the page."""
     left, bottom, right, top = page.get_bbox()
     area = 0.0
-    for image in itertools.islice(page.get_objects(filter=[pdfium.FPDF_PAGEOBJ_IMAGE], max_depth=3), 200):
-        try:
-            x0, y0, x1, y1 = image.get_bounds()
-        except pypdfium2.PdfiumError:
-            continue
+    for _, (x0, y0, x1, y1) in pictures_on(page):
         area += max(0.0, min(x1, right) - max(x0, left)) * max(0.0, min(y1, top) - max(y0, bottom))
     return area > _PICTURE * (right - left) * (top - bottom)
 
@@ -137,8 +155,7 @@ def _characters(textpage: pypdfium2.PdfTextPage) -> str:
     )
 
 
-_Bounds = tuple[float, float, float, float]
-_Place = Callable[[float, float, float, float], _Bounds]
+_Place = Callable[[float, float, float, float], Bounds]
 """(left, bottom, right, top) in the page's own space to (x0, y0, x1, y1) as shown, origin at the top left."""
 
 
@@ -185,7 +202,7 @@ def _lines(textpage: pypdfium2.PdfTextPage, characters: str, place: _Place) -> I
             yield Row((_segment(characters[start:end], boxes, kind),))
 
 
-def _segment(text: str, boxes: list[_Bounds], kind: _Type) -> Segment:
+def _segment(text: str, boxes: list[Bounds], kind: _Type) -> Segment:
     x0, y0 = min(box[0] for box in boxes), min(box[1] for box in boxes)
     x1, y1 = max(box[2] for box in boxes), max(box[3] for box in boxes)
     return Segment(normalise_typesetting(text), x0, y0, x1, y1, kind.size or y1 - y0, kind.bold, kind.base)
@@ -210,7 +227,7 @@ def _type(raw: object, start: int, end: int, place: _Place) -> _Type:
     return _Type(median(sizes), bold, median(bases))
 
 
-def _has_wide_gap(boxes: list[_Bounds], size: float) -> bool:
+def _has_wide_gap(boxes: list[Bounds], size: float) -> bool:
     if len(boxes) < 2 or max(box[3] for box in boxes) - min(box[1] for box in boxes) > 3 * size:
         return False  # one run, or text that runs upwards
     spans = sorted((box[0], box[2]) for box in boxes)
@@ -228,7 +245,7 @@ def _cut(raw: object, characters: str, start: int, end: int, kind: _Type, place:
 
     left, right, bottom, top = (ctypes.c_double() for _ in range(4))
     text: list[str] = []
-    boxes: list[_Bounds] = []
+    boxes: list[Bounds] = []
     for index in range(start, end):
         if not characters[index].isspace() and pdfium.FPDFText_GetCharBox(
             raw, index, left, right, bottom, top

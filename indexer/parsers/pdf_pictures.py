@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from indexer.parsers.layout import Row
-from indexer.parsers.pdf_pages import ocr_scale, placement
+from indexer.parsers.pdf_pages import ocr_scale, pictures_on, placement
 
 if TYPE_CHECKING:
     import pypdfium2
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 _LEAST_SIDE = 72.0  # points: an inch
 _LEAST_AREA = 0.04  # of the page's
 _LEAST_PIXELS = 100  # a side: nothing legible has fewer
-_MOST_OBJECTS = 200  # that are looked at, a page
 _MOST_PICTURES = 8  # a page
 
 
@@ -45,19 +44,16 @@ class PictureFinder:
 
     def _areas(self, page: pypdfium2.PdfPage, rows: Sequence[Row]) -> Iterator[Area]:
         import pypdfium2
-        import pypdfium2.raw as pdfium
 
         width, height = page.get_size()
         place = placement(page)
-        # Those within forms are left out: their place is the form's, which pdfium does not say.
-        pictures = page.get_objects(filter=[pdfium.FPDF_PAGEOBJ_IMAGE], max_depth=1)
-        for picture in itertools.islice(pictures, _MOST_OBJECTS):
+        for picture, bounds in pictures_on(page):
             try:
-                x0, y0, x1, y1 = place(*picture.get_bounds())
                 if min(picture.get_px_size()) < _LEAST_PIXELS:
                     continue
             except pypdfium2.PdfiumError:
                 continue
+            x0, y0, x1, y1 = place(*bounds)
             area = Area(max(0.0, x0), max(0.0, y0), min(width, x1), min(height, y1))
             if not _is_large(area, width * height) or any(_stands_on(row, area) for row in rows):
                 continue

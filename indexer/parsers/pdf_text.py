@@ -6,12 +6,13 @@ from __future__ import annotations
 import re
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from indexer.parsers.building import DocumentBuilder
 from indexer.parsers.layout import PlacedBlock, Row, TextBlock, gather_blocks
 from indexer.parsers.pdf_pages import HYPHEN
 from indexer.parsers.running_rows import RunningRows
+from indexer.parsers.tabular import names_columns
 from indexer.types import Box
 
 _PAGES_SEEN_FIRST = 40  # from which the body's type size is known before the first page is written
@@ -19,6 +20,7 @@ _LARGER = 1.12  # than the body: the type of a heading
 _LONGEST_HEADING = 200  # characters
 _HEADING_ROWS = 3
 _LONGEST_WORD = 80  # characters
+_SAME_EDGE = 6.0  # points by which the cells of a column are apart
 _LARGE_SIZES = 4  # sizes of type that are told apart as heading levels
 _WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)+", re.UNICODE)
 _BROKEN = re.compile(rf"([^\W\d_]+(?:-[^\W\d_]+)*)[-\u2010\u00ad{HYPHEN}]$", re.UNICODE)
@@ -81,6 +83,7 @@ class PdfWriter:
         self._hyphenated: set[str] = set()
         self._large_sizes: list[float] | None = None
         self._title_size = 0.0
+        self._table: _OpenTable | None = None  # that the page before ends with
         self.title = ""  # the first of the largest headings of the first page
 
     def add_page(self, page: PageContent) -> None:
@@ -124,15 +127,33 @@ class PdfWriter:
         self._builder.add_lines("furniture", ((row.text.replace(HYPHEN, "-"), row.box(page)) for row in rows))
 
     def _add_text(self, page: int, rows: list[Row]) -> None:
-        for block in gather_blocks(rows):
+        before, self._table = self._table, None
+        blocks = gather_blocks(rows)
+        for number, block in enumerate(blocks):
+            if block.kind == "table":
+                table = self._add_table(page, block, before if number == 0 else None)
+                self._table = table if number == len(blocks) - 1 else None
+                continue
             level = self._heading_level(page, block)
             if level is not None:
-                lines = [(" ".join(text for text, _ in self._mended(block, page)), _union(page, block.rows))]
+                lines = [
+                    (" ".join(text for text, _ in self._mended(block.lines(page))), _union(page, block.rows))
+                ]
                 self._builder.add_lines("heading", lines, level=level)
                 if page == 1 and block.rows[0].size > self._title_size:
                     self._title_size, self.title = block.rows[0].size, lines[0][0]
             else:
-                self._builder.add_lines(block.kind, self._mended(block, page))
+                self._builder.add_lines(block.kind, self._mended(block.lines(page)))
+
+    def _add_table(self, page: int, block: TextBlock, before: _OpenTable | None) -> _OpenTable:
+        """Append a table, which may go on with the one before; its header is then that one's."""
+        table = _OpenTable.of(page, block)
+        goes_on = before is not None and table.continues(before)
+        if goes_on:
+            table = table._replace(header=before.header, is_bold=before.is_bold)
+        lines = self._mended(block.lines(page, has_header=not goes_on))
+        self._builder.add_lines("table", lines, signature=table.header if goes_on else "")
+        return table
 
     def _heading_level(self, page: int, block: TextBlock) -> int | None:
         """The depth of the heading that a block is, or None; the outline knows better than the type."""
@@ -161,9 +182,8 @@ class PdfWriter:
             self._large_sizes = sorted(larger, reverse=True)[:_LARGE_SIZES]
         return _Sizes(body, self._large_sizes)
 
-    def _mended(self, block: TextBlock, page: int) -> list[tuple[str, Box]]:
-        """The block's lines, with words that were broken at a line's end whole on their first line."""
-        lines = block.lines(page)
+    def _mended(self, lines: list[tuple[str, Box]]) -> list[tuple[str, Box]]:
+        """A block's lines, with words that were broken at a line's end whole on their first line."""
         for i in range(len(lines) - 1):
             (text, box), (following, following_box) = lines[i], lines[i + 1]
             broken, rest = _BROKEN.search(text[-_LONGEST_WORD:]), _FIRST_WORD.match(following)
@@ -177,6 +197,37 @@ class PdfWriter:
             lines[i] = (f"{text[: len(text) - 1]}{mark}{rest.group(1)}", box)
             lines[i + 1] = (rest.group(2), following_box)
         return [(text.replace(HYPHEN, "-"), box) for text, box in lines]
+
+
+class _OpenTable(NamedTuple):
+    """A table that a page ends with, and the next one may go on with."""
+
+    page: int
+    header: str  # "" where it has none
+    is_bold: bool  # the header
+    edges: tuple[tuple[float, float], ...]  # of the cells of its fullest row: left and right
+
+    @classmethod
+    def of(cls, page: int, block: TextBlock) -> Self:
+        """The table that a block is."""
+        cells = block.rows[0].cells
+        fullest = max(block.rows, key=lambda row: len(row.segments))
+        edges = tuple((segment.x0, segment.x1) for segment in fullest.segments)
+        header = " | ".join(cells).replace(HYPHEN, "-") if names_columns(cells) else ""
+        return cls(page, header, block.rows[0].bold, edges)
+
+    def continues(self, other: _OpenTable) -> bool:
+        """Whether it goes on with the one that the page before ends with, whose header it does not repeat."""
+        return (
+            self.page == other.page + 1
+            and other.header not in ("", self.header)
+            and not (self.is_bold and other.is_bold)  # it has a header of its own
+            and len(self.edges) == len(other.edges)
+            and all(
+                min(abs(mine[0] - its[0]), abs(mine[1] - its[1])) < _SAME_EDGE
+                for mine, its in zip(self.edges, other.edges, strict=True)
+            )
+        )
 
 
 class _Sizes(NamedTuple):

@@ -181,6 +181,14 @@ def test_a_long_table_repeats_its_header_row_in_the_context(chunk) -> None:
     assert {draft.kind for draft in drafts} == {"table"}
 
 
+def test_a_table_from_the_page_before_has_that_pages_header_in_the_context_of_all_its_parts(chunk) -> None:
+    rows = "\n".join(f"fox {number} | {number * 7} | red" for number in range(80))
+    parsed = document(("table", rows, {"signature": "name | weight | colour"}))
+    drafts = chunk(parsed)
+    assert len(drafts) > 2
+    assert {draft.context for draft in drafts} == {"name | weight | colour"}
+
+
 def test_a_header_row_too_long_to_repeat_is_shortened(chunk) -> None:
     header = " | ".join(f"column {number}" for number in range(200))
     rows = "\n".join(f"| {number} | 2 |" for number in range(200))

@@ -9,8 +9,10 @@ import pytest
 from parsing_samples import Words, assemble_pdf, make_pdf, outline_of, text_of
 from PIL import Image
 
+from indexer.chunking import chunk_document
 from indexer.parsers import ParseOptions, parse
 from indexer.parsers.errors import EncryptedPdf, MalformedFile, NoExtractableText, ParseError, TruncatedFile
+from indexer.tokenization import ChunkTokenizer
 from indexer.types import ParsedDocument
 
 Read = Callable[..., ParsedDocument]
@@ -109,6 +111,43 @@ def test_cells_in_rows_are_a_table(read: Read) -> None:
         "table",
         "Who | Low | High\n--- | --- | ---\nAdult | 5 | 6\nChild | 2 | 3\nDog | 1 | 1",
     ) in outline_of(document)
+
+
+CELLS = [("Who", "Low", "High"), *((f"Person {n}", f"{n}.5", f"{n}.9") for n in range(1, 9))]
+
+
+def table(rows: list[tuple[str, ...]], *, bold: bool = False, shift: float = 0) -> list[Words]:
+    return [
+        Words(72 + shift * j + 120 * j, 100 + 14 * i, cell, bold=bold and i == 0)
+        for i, row in enumerate(rows)
+        for j, cell in enumerate(row)
+    ]
+
+
+def test_a_table_that_goes_on_on_the_next_page_keeps_its_header_in_the_context(
+    read: Read, minilm_tokenizer: ChunkTokenizer
+) -> None:
+    pages = [table(CELLS[:4]), table(CELLS[4:7]), [*table(CELLS[7:9] + CELLS[1:2]), Words(72, 300, PROSE)]]
+    document = read(make_pdf(pages), "a.pdf")
+    tables = [block for block in document.blocks if block.kind == "table"]
+    assert [block.signature for block in tables] == ["", "Who | Low | High", "Who | Low | High"]
+    assert text_of(document, tables[1]).startswith("Person 4 | 4.5 | 4.9\nPerson 5"), "no rule below a row"
+    contexts = [draft.context for draft in chunk_document(document, minilm_tokenizer, max_tokens=256)]
+    assert contexts == ["", "Who | Low | High", "Who | Low | High"]
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        table(CELLS[:1] + CELLS[4:7]),  # repeats it
+        table([("What", "From", "To"), *CELLS[4:7]], bold=True),  # has its own
+        table(CELLS[4:7], shift=30),  # has other columns
+        [Words(72, 80, PROSE), *table(CELLS[4:7])],  # comes after something else
+    ],
+)
+def test_a_table_that_does_not_go_on_is_one_of_its_own(second: list[Words], read: Read) -> None:
+    document = read(make_pdf([table(CELLS[:4], bold=True), second]), "a.pdf")
+    assert [block.signature for block in document.blocks if block.kind == "table"] == ["", ""]
 
 
 def test_a_table_of_numbers_alone_has_no_header_to_rule_off(read: Read) -> None:

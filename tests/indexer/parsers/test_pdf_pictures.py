@@ -30,8 +30,11 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[Image.Image]:
     return pictures
 
 
-def pdf(*contents: str, pictures: int = 1, rotate: int = 0) -> bytes:
-    """Pages of these contents; /P0, /P1 ... are pictures of 150 x 100 pixels that differ."""
+def pdf(*contents: str, pictures: int = 1, rotate: int = 0, form: str = "") -> bytes:
+    """Pages of these contents; /P0, /P1 ... are pictures of 150 x 100 pixels that differ.
+
+    /Form is one with that content, doubled and then moved by (10, 20); /Forms is /Form, moved by (100, 50).
+    """
     objects = [b"", b"", b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>"]
     names = ""
     for number in range(pictures):
@@ -39,6 +42,11 @@ def pdf(*contents: str, pictures: int = 1, rotate: int = 0) -> bytes:
         header = b"<< /Type /XObject /Subtype /Image /Width 150 /Height 100 /ColorSpace /DeviceGray"
         objects.append(b"%s /BitsPerComponent 8 /Length 15000 >>\nstream\n%s\nendstream" % (header, pixels))
         names += f" /P{number} {len(objects)} 0 R"
+    for matrix, content in (("2 0 0 2 10 20", form), ("1 0 0 1 100 50", "/Form Do" if form else "")):
+        header = f"<< /Type /XObject /Subtype /Form /BBox [0 0 900 900] /Matrix [{matrix}]"
+        header += f" /Length {len(content)} /Resources << /XObject <<{names} >> >> >>"
+        objects.append(f"{header}\nstream\n{content}\nendstream".encode())
+        names += f" /{'Forms' if '/Form ' in names else 'Form'} {len(objects)} 0 R"
     kids = []
     for content in contents:
         objects.append(f"<< /Length {len(content)} >>\nstream\n{content}\nendstream".encode())
@@ -80,6 +88,24 @@ def test_on_turned_pages_as_well(turn: int, read: Read, seen: list[Image.Image])
     (box,) = document.blocks[1].boxes
     left, top = {90: (300, 100), 180: (200, 300), 270: (300, 200)}[turn]
     assert (box.x0, box.y0) == pytest.approx((left, top), abs=1)
+    assert seen[0].getextrema()[0][1] < 60
+
+
+@pytest.mark.parametrize(
+    ("content", "place"),
+    [
+        ("q 1 0 0 1 20 30 cm /Form Do Q\n", (130, 300, 330, 450)),
+        ("/Forms Do\n", (210, 280, 410, 430)),
+    ],
+)
+def test_pictures_within_forms_are_read_where_the_page_shows_them(
+    content: str, place: tuple[int, ...], read: Read, seen: list[Image.Image]
+) -> None:
+    inner = picture("P0", 50, 150, 100, 75)
+    document = read(pdf(text(PROSE) + content, form=inner), "a.pdf")
+    (box,) = document.blocks[1].boxes
+    x0, y0, x1, y1 = place  # the upper left quarter of which is said to have text
+    assert box == pytest.approx((1, x0, y0, (x0 + x1) / 2, (y0 + y1) / 2), abs=1)
     assert seen[0].getextrema()[0][1] < 60
 
 
