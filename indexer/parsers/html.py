@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from indexer.parsers.building import DocumentBuilder
@@ -158,6 +159,8 @@ class HtmlWalker:
             self._flush()
 
     def _preformatted(self, element: etree._Element) -> None:
+        for end in element.iter("{*}br"):
+            end.tail = "\n" + (end.tail or "")
         text = "".join(element.itertext())
         is_code = len(text) < _LONG_PREFORMATTED or next(element.iter("{*}code"), None) is not None
         for piece in [text] if is_code else _PARAGRAPH_END.split(text):
@@ -274,24 +277,46 @@ def _list_lines(element: etree._Element, indent: str, depth: int) -> list[str]:
             number += 1
             lines.append(f"{indent}{f'{number}.' if ordered else '-'} {own}" if own else "")
             for inner in nested:
-                lines.extend(_list_lines(inner, indent + "  ", depth + 1))
+                lines.extend(_lines_within(inner, indent, depth))
     return list(filter(None, lines))
 
 
-def _definition_lines(element: etree._Element) -> list[str]:
-    """A line a term, with its definition after a colon; further definitions below it."""
+def _lines_within(element: etree._Element, indent: str, depth: int) -> list[str]:
+    """The lines of a list within a list."""
+    lines_of = _definition_lines if local_name(element).lower() == "dl" else _list_lines
+    return lines_of(element, indent + "  ", depth + 1)
+
+
+def _definition_lines(element: etree._Element, indent: str = "", depth: int = 0) -> list[str]:
+    """A line a term, with its definition after a colon; further ones, and lists within, below it."""
     lines: list[str] = []
     term = ""
-    for child in element.iter("{*}dt", "{*}dd"):
-        text = _text_of(child)
+    for child in _terms(element):
         if local_name(child).lower() == "dt":
             if term:
-                lines.append(f"- {term}")
-            term = text
-        elif text:
-            lines.append(f"- {term}: {text}" if term else f"  {text}")
+                lines.append(f"{indent}- {term}")
+            term = _text_of(child)
+            continue
+        nested: list[etree._Element] = []
+        text = _text_of(child, apart=nested if depth < _MAX_DEPTH else None)
+        if term and (text or nested):
+            lines.append(f"{indent}- {term}: {text}" if text else f"{indent}- {term}")
             term = ""
-    return [*lines, f"- {term}"] if term else lines
+        elif text:
+            lines.append(f"{indent}  {text}")
+        for inner in nested:
+            lines.extend(_lines_within(inner, indent, depth))
+    return [*lines, f"{indent}- {term}"] if term else lines
+
+
+def _terms(element: etree._Element) -> Iterator[etree._Element]:
+    """The terms and definitions of a list, which may be wrapped in groups."""
+    for child in element:
+        tag = local_name(child).lower()
+        if tag in ("dt", "dd"):
+            yield child
+        elif tag == "div":
+            yield from (inner for inner in child if local_name(inner).lower() in ("dt", "dd"))
 
 
 def _text_of(element: etree._Element, *, apart: list[etree._Element] | None = None) -> str:
@@ -306,7 +331,7 @@ def _text_of(element: etree._Element, *, apart: list[etree._Element] | None = No
         tag = local_name(node).lower()
         if not tag or tag in _DROPPED or (node is not element and is_hidden(node)):
             continue
-        if apart is not None and tag in _LISTS:
+        if apart is not None and tag in (*_LISTS, "dl") and node is not element:
             apart.append(node)
             continue
         pad = " " if tag in _BLOCKS or tag in ("br", "img") else ""

@@ -12,6 +12,7 @@ from indexer.types import Block, BlockKind, ParsedDocument
 
 _ADORNMENT = re.compile(r"([!-/:-@\[-`{-~])\1{1,}\s*$")
 _ITEM = re.compile(r"\s*(?:[-*+•]{1,5}|\(?(?:\d{1,3}|[a-zA-Z]|#)[.)]|\.{1,5})\s+\S")
+_RST_ITEM_MARK = re.compile(r"\s*(?:[-*+•]|\(?(?:\d{1,3}|[a-zA-Z]|#)[.)])\s+(?=\.\.\s)")
 _RST_DIRECTIVE = re.compile(r"\.\.\s+([\w:-]+)::\s*(.*)$")
 _RST_CODE = frozenset(
     {"code", "code-block", "sourcecode", "parsed-literal", "literalinclude", "prompt", "math"}
@@ -148,10 +149,12 @@ class _RstScanner(_LineScanner):
 
     def _directive(self, number: int) -> int | None:
         line = self.lines[number]
-        match = _RST_DIRECTIVE.match(line.strip())
+        item = _RST_ITEM_MARK.match(line)  # which may begin with a directive
+        match = _RST_DIRECTIVE.match((line[item.end() :] if item else line).strip())
         if match is None:
             return None
-        stop = self._indented_body(number + 1, self._indentation(number))
+        indentation = len(item.group().expandtabs(8)) if item else self._indentation(number)
+        stop = self._indented_body(number + 1, indentation)
         if match.group(1) in _RST_CODE:
             return self._add("code", number, stop)
         if match.group(1) in _RST_TABLE_DIRECTIVES:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from functools import partial
 
 from indexer.parsers.building import source_document
 from indexer.parsers.options import ParseOptions
@@ -13,6 +15,7 @@ from indexer.types import Block, ParsedDocument
 _ATX = re.compile(r" {0,3}(#{1,6})(?=[ \t]|$)")
 _SETEXT = re.compile(r" {0,3}(=+|-{2,})[ \t]*$")
 _FENCE = re.compile(r"[ \t]*(?:>[ \t]?)*(`{3,}|~{3,})([^`]*)$")
+_FENCE_IN_ITEM = re.compile(r"[ \t]*(?:[-*+]|\d{1,9}[.)])[ \t]+(`{3,}|~{3,})([^`]*)$")
 _ITEM = re.compile(r"([ \t]*)(?:[-*+]|\d{1,9}[.)])(?:[ \t]+\S|[ \t]*$)")
 _RULE = re.compile(r" {0,3}(?:(?:\*[ \t]*){3,}|(?:-[ \t]*){3,}|(?:_[ \t]*){3,})$")
 _TABLE_RULE = re.compile(r"\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?$")  # of a stripped line
@@ -102,15 +105,21 @@ class _Scanner:
             )
         return number + 1
 
-    def _fenced_code(self, number: int) -> int:
-        opening = _FENCE.match(self.lines[number])
+    def _fenced_code(self, number: int, *, in_list: bool = False) -> int:
+        """Code up to its closing fence; in a list, an unindented line closes it as well."""
+        opening = _FENCE.match(self.lines[number]) or _FENCE_IN_ITEM.match(self.lines[number])
         assert opening is not None
         mark = opening.group(1)
         for end in range(number + 1, len(self.lines)):
             closing = _FENCE.match(self.lines[end])
             if closing and not closing.group(2).strip() and closing.group(1).startswith(mark):
                 return self._add("code", number, end + 1)
+            if in_list and self._is_unindented(end):
+                return self._add("code", number, end)
         return self._add("code", number, len(self.lines))
+
+    def _is_unindented(self, number: int) -> bool:
+        return self.lines[number][:1].strip() != ""
 
     def _indented_code(self, number: int) -> int:
         end = number
@@ -134,10 +143,21 @@ class _Scanner:
         return self._add("table", number, end)
 
     def _list(self, number: int) -> int:
-        """A list with what is nested in it; it ends where unindented text follows a blank line."""
-        end = number + 1
+        """A list with what is nested in it, of which code and tables are blocks of their own.
+
+        It ends where unindented text follows a blank line.
+        """
+        first = end = number
         while end < len(self.lines):
             line = self.lines[end]
+            within = self._block_in_list(end)
+            if within is not None:
+                self._add("list", first, end)
+                first = end = within(end)
+                continue
+            if end == number:
+                end += 1
+                continue
             if self.source.is_blank(end):
                 follower = next((n for n in range(end, len(self.lines)) if not self.source.is_blank(n)), None)
                 if follower is None or not (
@@ -149,7 +169,16 @@ class _Scanner:
             if line[0] not in " \t" and (_ATX.match(line) or _RULE.match(line) or _FENCE.match(line)):
                 break
             end += 1
-        return self._add("list", number, end)
+        return self._add("list", first, end)
+
+    def _block_in_list(self, number: int) -> Callable[[int], int] | None:
+        """What reads the block of code or the table that begins at a line of a list."""
+        line = self.lines[number]
+        is_code = _FENCE.match(line) and not self._is_unindented(number)
+        if is_code or _FENCE_IN_ITEM.match(line):
+            return partial(self._fenced_code, in_list=True)
+        is_table = self._is_table(number) and not self._is_unindented(number)
+        return self._table if is_table else None
 
     def _paragraph(self, number: int) -> int:
         end = number + 1

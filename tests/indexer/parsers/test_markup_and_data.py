@@ -68,6 +68,30 @@ def test_table_cells_over_several_rows_are_repeated_and_layout_tables_are_text(r
     ]
 
 
+def test_lists_of_definitions_may_hold_lists_and_say_everything_once(read: Read) -> None:
+    page = (
+        "<dl><div><dt>Tide</dt><dd>High water</dd><dd>Low water</dd></div><dt>Boats</dt>"
+        "<dd><dl><dt>Ferry</dt><dd>large</dd></dl></dd><dt>Fares</dt><dd>Two:<ul><li>adult</li><li>child"
+        "<dl><dt>infant</dt><dd>free</dd></dl></li></ul></dd><dt>Last</dt></dl>"
+    )
+    assert read(page, "a.html").text.split("\n") == [
+        "- Tide: High water",
+        "  Low water",
+        "- Boats",
+        "  - Ferry: large",
+        "- Fares: Two:",
+        "  - adult",
+        "  - child",
+        "    - infant: free",
+        "- Last",
+    ]
+
+
+def test_lines_of_code_end_where_the_page_breaks_them(read: Read) -> None:
+    page = "<pre><code>import tide<br>from <b>pier</b> import ferry<br/></code></pre>"
+    assert outline_of(read(page, "a.html")) == [("code", "import tide\nfrom pier import ferry")]
+
+
 def test_a_page_without_text_is_a_failure() -> None:
     with pytest.raises(NoExtractableText):
         parse(b"<html><body><script>let x</script></body></html>", name="a.html")

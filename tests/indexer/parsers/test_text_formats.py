@@ -91,6 +91,25 @@ def test_an_unclosed_fence_runs_to_the_end(read: Read) -> None:
     assert outline_of(read("text\n\n```\ncode\n\n# code\n", "a.md"))[-1] == ("code", "```\ncode\n\n# code")
 
 
+def test_code_and_tables_within_markdown_lists_are_blocks_of_their_own(read: Read) -> None:
+    text = (
+        "1. Install:\n\n   ```sh\n   pip install ferry\n\n   # no heading\n   ```\n\n   It takes a while.\n"
+        "2. ~~~\n   make\n   ~~~\n3. Fares:\n\n   | who | crowns |\n   |-----|--------|\n   | dog | 1 |\n"
+        "4. ```\n   never closed\n- another\n\nAfter it.\n"
+    )
+    assert outline_of(read(text, "a.md")) == [
+        ("list", "1. Install:"),
+        ("code", "   ```sh\n   pip install ferry\n\n   # no heading\n   ```"),
+        ("list", "   It takes a while."),
+        ("code", "2. ~~~\n   make\n   ~~~"),
+        ("list", "3. Fares:"),
+        ("table", "   | who | crowns |\n   |-----|--------|\n   | dog | 1 |"),
+        ("code", "4. ```\n   never closed"),
+        ("list", "- another"),
+        ("text", "After it."),
+    ]
+
+
 def test_pictures_pasted_into_markdown_are_emptied(read: Read) -> None:
     document = read(f"before ![x](data:image/png;base64,{'A' * 50_000}) after\n", "a.md")
     assert document.text == "before ![x](data:image/png;base64,) after\n"
@@ -140,6 +159,14 @@ def test_restructured_text_keeps_sections_code_and_tables(read: Read) -> None:
     assert ("list", "- item") in kinds
     assert [block.level for block in document.blocks if block.kind == "heading"] == [1, 2]
     assert document.title == "Title"
+
+
+def test_an_item_of_a_restructured_text_list_may_begin_with_code(read: Read) -> None:
+    code = "- .. code-block:: python\n     :linenos:\n\n     def f():\n         return 1"
+    assert outline_of(read(f"{code}\n\n  It returns.\n- next\n", "a.rst")) == [
+        ("code", code),
+        ("text", "  It returns.\n- next"),
+    ]
 
 
 def test_asciidoc_and_org_keep_sections_code_and_tables(read: Read) -> None:
