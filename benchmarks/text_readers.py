@@ -46,7 +46,10 @@ class Refused(Exception):
 
 
 def ragserve() -> Reader:
-    """The indexer's parser; OCR for pictures only, whose caption (it is made from the name) is left out."""
+    """The indexer's parser; OCR for pictures only, whose caption (it is made from the name) is left out.
+
+    So are the heads and feet of Word documents, as no other text here has them.
+    """
     from indexer.parsers import ParseError, ParseOptions, parse
 
     def read(path: Path) -> Text:
@@ -58,10 +61,12 @@ def ragserve() -> Reader:
             if error.code in ("no-extractable-text", "empty-file"):
                 return Text("")
             raise Refused(error.code) from error
-        if not is_picture:
-            return Text(document.text, int(document.metadata.get("pages", "0")))
-        blocks = [block for block in document.blocks if block.kind != "image"]
-        return Text("\n".join(document.text[block.start : block.end] for block in blocks), 1)
+        blocks = [
+            document.text[block.start : block.end]
+            for block in document.blocks
+            if block.name != "header or footer" and not (is_picture and block.kind == "image")
+        ]
+        return Text("\n\n".join(blocks), 1 if is_picture else int(document.metadata.get("pages", "0")))
 
     return read
 
