@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from retriever.batching import BatchPrefetcher
     from retriever.cache import CacheStats, RetrievalCache
+    from retriever.compound_questions import SubQuestions, sub_questions
     from retriever.cross_encoder import CrossEncoderReranker
     from retriever.errors import RetrieverError
     from retriever.late_interaction import LateInteractionReranker
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from retriever.reranking import Reranker
     from retriever.retriever import Retriever
     from retriever.settings import RetrievalSettings
+    from retriever.typed_query import PastQueries, TypedText
     from retriever.types import Hit, PassagePart, SearchResult
 
 # Where each name is defined; imported when first asked for, so that importing the package costs nothing.
@@ -39,6 +41,7 @@ _HOMES = {
     "LookaheadRetriever": "lookahead",
     "LookaheadSource": "lookahead_sources",
     "PassagePart": "types",
+    "PastQueries": "typed_query",
     "QueuedQueries": "lookahead_sources",
     "ReadAhead": "read_ahead",
     "Reranker": "reranking",
@@ -47,6 +50,9 @@ _HOMES = {
     "Retriever": "retriever",
     "RetrieverError": "errors",
     "SearchResult": "types",
+    "SubQuestions": "compound_questions",
+    "TypedText": "typed_query",
+    "sub_questions": "compound_questions",
 }
 
 __all__ = [
@@ -60,6 +66,7 @@ __all__ = [
     "LookaheadRetriever",
     "LookaheadSource",
     "PassagePart",
+    "PastQueries",
     "QueuedQueries",
     "ReadAhead",
     "Reranker",
@@ -68,6 +75,9 @@ __all__ = [
     "Retriever",
     "RetrieverError",
     "SearchResult",
+    "SubQuestions",
+    "TypedText",
+    "sub_questions",
 ]
 
 

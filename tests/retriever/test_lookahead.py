@@ -1,5 +1,4 @@
-"""What is asked next is there already, or searched for now; never stale, never twice, and never for long at
-a loss."""
+"""What is asked next is there already, or searched for now: never stale, never twice, no thread left."""
 
 from __future__ import annotations
 
@@ -11,57 +10,13 @@ import pytest
 from fakes import PATIENCE, FakeCorpus, FakeRetriever, found, make_retriever, result_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lookahead_fakes import Guesses, WatchedRetriever, idle, looking
 
-from indexer.types import Chunk, Filters
-from retriever import LookaheadRetriever, SearchResult
+from indexer.types import Filters
+from retriever import LookaheadRetriever
 from retriever.errors import EmptyQuery, InvalidK, InvalidRetrievalSettings, RetrieverClosed
-from retriever.lookahead_gate import PrefetchGate
-from retriever.lookahead_sources import HeadingFollowUps, QueuedQueries
-from retriever.types import Hit
 
 pytestmark = pytest.mark.usefixtures("no_thread_is_left")
-
-BACKGROUND = "retriever-lookahead"
-
-
-class WatchedRetriever(FakeRetriever):
-    """Searches in the background wait at the gate; it has a clock, and knows who searched for what."""
-
-    def __init__(self) -> None:
-        super().__init__(gated=BACKGROUND)
-        self.waiting = threading.Semaphore(0)  # released when a caller on another thread begins to wait
-
-    def clock(self) -> float:
-        if threading.current_thread().name.startswith("caller"):
-            self.waiting.release()
-        return self.now
-
-    @property
-    def ahead(self) -> list[list[str]]:
-        return [call.queries for call in self.calls if call.thread == BACKGROUND]
-
-    @property
-    def asked(self) -> list[str]:
-        return [query for call in self.calls if call.thread != BACKGROUND for query in call.queries]
-
-
-class Guesses:
-    """Always expects the same queries, and notes what it is told."""
-
-    def __init__(self, *queries: str) -> None:
-        self.queries = list(queries)
-        self.seen: list[tuple[str, SearchResult | None]] = []
-        self.failing = False
-
-    def observe(self, query, result):
-        if self.failing:
-            raise RuntimeError("no idea")
-        self.seen.append((query, result))
-
-    def expected(self, limit):
-        if self.failing:
-            raise RuntimeError("no idea")
-        return self.queries[:limit]
 
 
 @pytest.fixture
@@ -76,10 +31,6 @@ def ahead(retriever):
         retriever.gate.set()
 
 
-def looking(retriever, **options) -> LookaheadRetriever:
-    return LookaheadRetriever(retriever, clock=retriever.clock, **options)
-
-
 @contextmanager
 def callers_of(ahead: LookaheadRetriever, retriever: FakeRetriever, query: str, *, count: int = 1):
     """Futures of callers who wait for a query that is being retrieved, until the block is left."""
@@ -92,10 +43,6 @@ def callers_of(ahead: LookaheadRetriever, retriever: FakeRetriever, query: str, 
             assert retriever.waiting.acquire(timeout=PATIENCE)
         yield futures
         retriever.gate.set()
-
-
-def idle(ahead: LookaheadRetriever) -> None:
-    assert ahead.wait_until_idle(PATIENCE)
 
 
 # --- looking ahead
@@ -364,133 +311,6 @@ def test_one_who_waits_while_it_is_closed_still_gets_the_result(ahead, retriever
         closing.start()
     closing.join(PATIENCE)
     assert result.result() == result_of("a")
-
-
-# --- the gate
-
-
-def test_guesses_that_are_never_right_end_after_a_few_and_are_tried_again_rarely(retriever):
-    wrong = Guesses()
-    with looking(retriever, window=1, keep_for=1, sources=[wrong]) as ahead:
-        for i in range(300):
-            wrong.queries = [f"wrong {i}"]
-            assert ahead.get(str(i)) == result_of(str(i))
-            idle(ahead)
-        stats = ahead.stats()
-    assert stats.gate_open == (True, False)
-    assert 4 < stats.prefetched < 20
-    assert stats.seconds_saved == 0
-
-
-def test_a_closed_gate_opens_again_when_guesses_come_true(retriever):
-    source = Guesses()
-    with looking(retriever, window=1, keep_for=1, sources=[source]) as ahead:
-        for i in range(100):
-            source.queries = [f"wrong {i}"]
-            ahead.get(str(i))
-            idle(ahead)
-        assert not ahead.stats().gate_open[1]
-        for i in range(100, 400):
-            source.queries = [str(i + 1)]
-            ahead.get(str(i))
-            idle(ahead)
-        assert ahead.stats().gate_open[1]
-        assert ahead.stats().used > 100
-
-
-def test_what_a_gate_has_learnt_may_outlive_the_one_who_looks_ahead(retriever):
-    gates = [PrefetchGate(), PrefetchGate()]
-    for _ in range(4):  # nobody asks for what is guessed
-        with looking(retriever, sources=[Guesses("x")], gates=gates) as ahead:
-            ahead.look_ahead()
-            idle(ahead)
-    with looking(retriever, sources=[Guesses("x")], gates=gates) as ahead:
-        assert ahead.stats().gate_open == (True, False)
-    with looking(retriever, sources=[Guesses("x"), Guesses("y")], gates=gates[:1]) as ahead:
-        assert ahead.stats().gate_open == (True, True, True)
-
-
-def test_a_source_that_is_wrong_does_not_close_the_gate_of_one_that_is_right(retriever):
-    wrong = Guesses()
-    with looking(retriever, keep_for=3, sources=[wrong]) as ahead:
-        ahead.expect(map(str, range(50)))
-        for i in range(50):
-            idle(ahead)
-            wrong.queries = [f"wrong {i}"]
-            ahead.get(str(i))
-        stats = ahead.stats()
-    assert stats.gate_open[0]
-    assert stats.used == 50
-
-
-def test_the_gain_is_what_hits_save_less_what_misses_cost_others():
-    gate = PrefetchGate()
-    assert gate.is_open(load=100)  # nothing is known
-    for _ in range(100):
-        gate.used(0.3)
-        gate.unused(0.1)
-    chance = 7 / 15  # where 1/8 up and 1/8 down meet, after a miss
-    assert gate.gain() == pytest.approx(chance * 0.3 - (1 - chance) * 0.1)
-    assert gate.gain(load=2) == pytest.approx(chance * 0.3 - (1 - chance) * 0.3)
-    assert gate.is_open(load=1)
-    assert not gate.is_open(load=2)
-
-
-def test_hits_that_save_nothing_do_no_harm_until_there_is_a_miss():
-    gate = PrefetchGate()
-    gate.used(0.0)
-    assert gate.is_open(load=100)
-    gate.unused(0.1)
-    assert not gate.is_open()
-
-
-def test_a_closed_gate_admits_one_in_so_many_chances():
-    gate = PrefetchGate(probe_every=4)
-    gate.unused(1.0)
-    while gate.is_open():
-        gate.unused(1.0)
-    assert [gate.admit(3) for _ in range(8)] == [0, 0, 0, 1, 0, 0, 0, 1]
-    assert gate.admit(0) == 0
-    for _ in range(20):
-        gate.used(1.0)
-    assert gate.admit(3) == 3
-
-
-# --- sources
-
-
-def test_a_queue_moves_past_what_was_asked_and_what_was_passed_over():
-    queue = QueuedQueries(["a", "b  b", "c", "a", "d"], max_queries=4)
-    assert queue.expected(9) == ["a", "b  b", "c", "a"]
-    queue.observe("something else", None)
-    queue.observe("b b", None)
-    assert queue.expected(1) == ["c"]
-    queue.extend(["e"])
-    assert queue.expected(9) == ["c", "a", "e"]
-    queue.clear()
-    assert queue.expected(9) == []
-
-
-def hits(*paths: tuple[str, ...]) -> SearchResult:
-    chunks = [Chunk(str(i), "d", "/d", "", 0, 0, None, (), path, "text") for i, path in enumerate(paths)]
-    return SearchResult(tuple(Hit(chunk, 1.0, i) for i, chunk in enumerate(chunks, start=1)), "miss")
-
-
-def test_follow_ups_are_the_headings_of_the_hits():
-    source = HeadingFollowUps()
-    assert source.expected(3) == []
-    source.observe("routing:  rules", hits(("Guide", "Routing", "Rules"), (), ("Guide", "Views"), ("Guide",)))
-    assert source.expected(9) == ["Guide: Views", "Guide"]
-    assert source.expected(1) == ["Guide: Views"]
-    source.observe("bad", None)
-    assert source.expected(9) == []
-
-
-def test_with_an_outline_the_sections_around_a_hit_are_follow_ups_too():
-    outline = [("A",), ("A", "B"), ("A", "C"), ("D",)]
-    source = HeadingFollowUps(outline=lambda _: outline, phrase=lambda path: path[-1])
-    source.observe("?", hits(("A", "B"), ("D",), ("Z",)))
-    assert source.expected(9) == ["B", "C", "A", "D", "Z"]
 
 
 # --- whatever happens in whatever order

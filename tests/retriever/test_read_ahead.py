@@ -64,6 +64,40 @@ def test_reading_ends_with_the_block():
     assert seen == [True]
 
 
+def test_reading_goes_on_near_what_is_more_like_the_next_query():
+    reads, interrupted = [], []
+    begun = threading.Semaphore(0)
+
+    def read(query, max_bytes, *, stopped):
+        reads.append(query)
+        begun.release()
+        while not stopped():
+            pass
+        interrupted.append(query)
+        return 1
+
+    with ReadAhead(read).during("question") as read_near:
+        assert begun.acquire(timeout=PATIENCE)
+        read_near("question and draft")
+        assert begun.acquire(timeout=PATIENCE)
+        assert interrupted == ["question"]
+        read_near("question and draft")  # nothing new
+    assert reads == interrupted == ["question", "question and draft"]
+
+
+def test_where_there_was_nothing_to_read_it_is_tried_again_rarely():
+    disk = Disk()
+    disk.is_empty = True
+    ahead = ReadAhead(disk, clock=lambda: disk.now)
+    for number in range(65):
+        with ahead.during(str(number)):
+            if number % 32 == 0:
+                assert disk.read.acquire(timeout=PATIENCE)
+                while ahead._blocks_to_skip == 0:  # until the thread has taken note
+                    pass
+    assert [query for query, _ in disk.asked] == ["0", "32", "64"]
+
+
 def test_a_disk_that_fails_fails_nobody(caplog):
     disk = Disk()
     disk.error = OSError("gone")
