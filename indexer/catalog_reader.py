@@ -209,6 +209,16 @@ def document_text(connection: sqlite3.Connection, document_id: str) -> str:
     return zlib.decompress(row[0]).decode()
 
 
+def outline(connection: sqlite3.Connection, document_id: str) -> list[tuple[str, ...]]:
+    """The heading paths of a document's chunks, in the order in which they first come; [] if it is gone."""
+    rows = connection.execute(
+        "SELECT heading_path FROM chunks WHERE document = (SELECT rowid FROM documents WHERE id = ?)"
+        " GROUP BY heading_path ORDER BY min(ordinal)",
+        (document_id,),
+    )
+    return [tuple(json.loads(path)) for (path,) in rows]
+
+
 # --- chunks
 
 _CHUNK = """

@@ -47,6 +47,12 @@ class IndexContents:
         with self.catalog.read() as connection:
             return catalog_reader.document_text(connection, document_id)
 
+    def outline(self, document_id: str) -> list[tuple[str, ...]]:
+        """The heading paths of a document's chunks, in the order in which they first come; [] if it is
+        gone."""
+        with self.catalog.read() as connection:
+            return catalog_reader.outline(connection, document_id)
+
     def changes_since(self, generation: int) -> IndexChanges:
         """What came and went since a generation."""
         with self.catalog.read() as connection:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from ragserve.answers import Answer, AnswerEvent, Citation, FinalEvent, RetrievalEvent, TokenEvent
     from ragserve.errors import RagserveError
     from ragserve.pipeline import Pipeline
+    from ragserve.session import Session
     from ragserve.settings import ServerSettings, Settings
 
 _HOMES = {
@@ -20,6 +21,7 @@ _HOMES = {
     "RagserveError": "errors",
     "RetrievalEvent": "answers",
     "ServerSettings": "settings",
+    "Session": "session",
     "Settings": "settings",
     "TokenEvent": "answers",
 }
@@ -32,6 +34,7 @@ __all__ = [
     "RagserveError",
     "RetrievalEvent",
     "ServerSettings",
+    "Session",
     "Settings",
     "TokenEvent",
 ]

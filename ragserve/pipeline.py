@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from indexer.image_embedding import ImageEmbedder
     from indexer.ingest import IngestProgress
     from indexer.types import FileStatus, Filters, IndexStats, IngestReport, VerifyReport
-    from retriever import Retriever, SearchResult
+    from ragserve.session import Session
+    from retriever import LookaheadSource, Retriever, SearchResult
     from retriever.prefetching import BatchSearcher
 
 
@@ -269,6 +270,17 @@ class Pipeline:
         further = self.further_rounds(rounds, k=k, filters=filters, use_cache=use_cache)
         return self._ask_events(question, k=k, filters=filters, use_cache=use_cache, further=further)
 
+    def session(
+        self, *, window: int = 3, guesses: bool = True, sources: Sequence[LookaheadSource] = ()
+    ) -> Session:
+        """Returns what searches and answers for one person, and retrieves ahead what comes next.
+
+        See `Session`; the caller closes it, before this pipeline.
+        """
+        from ragserve.session import Session
+
+        return Session(self, window=window, guesses=guesses, sources=sources)
+
     def further_rounds(
         self,
         rounds: int,
@@ -277,15 +289,17 @@ class Pipeline:
         filters: Filters | None = None,
         use_cache: bool = True,
         searcher: BatchSearcher | None = None,
+        load: Callable[[], float] = lambda: 0.0,
     ) -> FurtherRounds | None:
         """Returns what `answer_stream` takes for so many rounds in all, None for one.
 
-        `searcher` is what searches in place of the pipeline's own retriever. Raises InvalidRounds.
+        `searcher` is what searches in place of the pipeline's own retriever, and `load` how many others wait
+        for it. Raises InvalidRounds.
         """
         if check_rounds(rounds) == 1:
             return None
         options = SearchOptions(self.check_k(k), filters, use_cache)
-        return FurtherRounds(rounds, searcher if searcher is not None else self.retriever, options)
+        return FurtherRounds(rounds, searcher if searcher is not None else self.retriever, options, load)
 
     def answer_stream(
         self,

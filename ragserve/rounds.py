@@ -3,37 +3,33 @@ first."""
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from generator.types import Usage
 from ragserve.answers import Answer, AnswerEvent, FinalEvent, RetrievalEvent, TokenEvent
 from ragserve.errors import InvalidRounds
-from retriever.lookahead import LookaheadRetriever
-from retriever.lookahead_gate import PrefetchGate
-from retriever.lookahead_sources import DraftQueries, QueuedQueries
-from retriever.rounds import explained, merged, num_new, query_from_draft, query_from_passages
+from ragserve.looking_ahead import FurtherRounds, FurtherSearches, further_searches, new_gates
+from retriever.rounds import (
+    ends_sentence,
+    explained,
+    is_settled,
+    merged,
+    num_new,
+    query_from_draft,
+    query_from_passages,
+)
 
 if TYPE_CHECKING:
     from generator.cancellation import Cancellation
     from ragserve.answering import Answerer
-    from retriever.prefetching import BatchSearcher, SearchOptions
     from retriever.read_ahead import ReadAhead
     from retriever.types import SearchResult
 
 MAX_ROUNDS = 4
-
-
-@dataclass(frozen=True, slots=True)
-class FurtherRounds:
-    """How often to retrieve in all, and how every time after the first."""
-
-    num_rounds: int
-    searcher: BatchSearcher
-    options: SearchOptions
 
 
 def check_rounds(rounds: int) -> int:
@@ -65,8 +61,7 @@ class IterativeAnswerer:
         self._answerer = answerer
         self._read_ahead = read_ahead
         self._prefetch = prefetch
-        # Of a draft's query once it is settled, of what was near, and of the query of the text so far.
-        self._gates = PrefetchGate(), PrefetchGate(), PrefetchGate()
+        self._gates = new_gates()
 
     def events(
         self,
@@ -82,8 +77,7 @@ class IterativeAnswerer:
 
         `result` and the seconds are those of the first round. One that is cancelled ends without an answer.
         """
-        progress, options = _Progress(result), further.options._asdict()
-        near, written = QueuedQueries(), DraftQueries(question)
+        progress = _Progress(result)
 
         def answer() -> Generator[AnswerEvent, None, None]:
             return self._answerer.events(
@@ -94,55 +88,67 @@ class IterativeAnswerer:
                 cancellation=cancellation,
             )
 
-        def look_ahead() -> None:
-            ahead.expect([written.settled] if written.settled is not None else (), **options)
-
-        with LookaheadRetriever(
-            further.searcher, window=2, sources=[near, written], gates=self._gates
-        ) as ahead:
+        with further_searches(question, further, self._gates, prefetch=self._prefetch) as searches:
             for _ in range(further.num_rounds - 1):
-                if self._prefetch:
-                    ahead.cancel()  # what the draft before did not lead to
-                    near.extend([query_from_passages(question, progress.reading.hits)])
-                    look_ahead()
-                with self._read_ahead.during(question) if self._prefetch else contextlib.nullcontext():
-                    draft = self._draft(answer(), written, look_ahead, cancellation)
+                searches.begin_draft(progress.reading.hits)
+                with self._reading_ahead(question) as read_near:
+                    draft = _draft(answer(), searches, _ReadingAlong(question, read_near), cancellation)
                 if draft is None:
                     return
-                near.clear()
                 query, asked = _next_query(question, draft.answer), time.perf_counter()
-                found = ahead.get(query, **options)
+                found = searches.search(query)
                 retrieval_seconds, queue_seconds = time.perf_counter() - asked, 0.0
                 if not progress.widen(draft.answer, query, found, k=further.options.k):
                     yield from draft.texts
                     yield FinalEvent(progress.settled(draft.answer, retrieval_seconds))
                     return
                 yield RetrievalEvent(progress.reading)
-            with contextlib.closing(answer()) as events:
+            with closing(answer()) as events:
                 for event in events:
                     is_last = isinstance(event, FinalEvent)
                     yield FinalEvent(progress.in_all(event.answer)) if is_last else event
 
-    def _draft(
-        self,
-        events: Generator[AnswerEvent, None, None],
-        written: DraftQueries,
-        look_ahead: Callable[[], None],
-        cancellation: Cancellation | None,
-    ) -> _Draft | None:
-        """The whole of an answer, while what it may lead to is searched for; None once it is cancelled."""
-        texts: list[TokenEvent] = []
-        with contextlib.closing(events):
-            for event in events:
-                if cancellation is not None and cancellation.is_cancelled:
-                    break
-                if isinstance(event, FinalEvent):
-                    return _Draft(texts, event.answer)
-                if isinstance(event, TokenEvent):
-                    texts.append(event)
-                    if self._prefetch and written.write(event.text):
-                        look_ahead()
-        return None
+    def _reading_ahead(self, question: str) -> AbstractContextManager[Callable[[str], None]]:
+        return self._read_ahead.during(question) if self._prefetch else nullcontext(lambda _: None)
+
+
+class _ReadingAlong:
+    """Has read what is near the draft so far, whenever a sentence was not its last one."""
+
+    def __init__(self, question: str, read_near: Callable[[str], None]) -> None:
+        self._question = question
+        self._read_near = read_near
+        self._text = ""
+        self._at_end = self._is_settled = False
+
+    def write(self, piece: str) -> None:
+        if self._at_end and not self._is_settled:
+            self._is_settled = is_settled(self._text)
+            self._read_near(query_from_draft(self._question, self._text))
+        if not self._is_settled:
+            self._text += piece
+            self._at_end = ends_sentence(self._text) or is_settled(self._text)
+
+
+def _draft(
+    events: Generator[AnswerEvent, None, None],
+    searches: FurtherSearches,
+    reading: _ReadingAlong,
+    cancellation: Cancellation | None,
+) -> _Draft | None:
+    """The whole of an answer, while what it may lead to is searched for; None once it is cancelled."""
+    texts: list[TokenEvent] = []
+    with closing(events):
+        for event in events:
+            if cancellation is not None and cancellation.is_cancelled:
+                break
+            if isinstance(event, FinalEvent):
+                return _Draft(texts, event.answer)
+            if isinstance(event, TokenEvent):
+                texts.append(event)
+                searches.write(event.text)
+                reading.write(event.text)
+    return None
 
 
 class _Progress:

@@ -15,6 +15,7 @@ from ragserve.cli.session import filters_from, open_pipeline, settings_from
 if TYPE_CHECKING:
     from indexer.types import Filters
     from ragserve.pipeline import Pipeline
+    from ragserve.session import Session
 
 
 @flags.choosing(*flags.ANSWERING)
@@ -57,21 +58,24 @@ def query(
             single = file is None and len(answers) == 1
             output.print_json(answers[0] if single else answers)
             return
-        for number, question in enumerate(asked):
-            if len(asked) > 1:
-                output.print_text(
-                    ("\n" if number else "") + output.fill(question, first="> ", width=_width())
-                )
-            _show_answer(pipeline, question, filters, rounds=rounds, explain=explain)
+        if len(asked) == 1:
+            _show_answer(pipeline, asked[0], filters, rounds=rounds, explain=explain)
+            return
+        with pipeline.session(guesses=False) as session:
+            session.expect(asked, filters=filters)  # each while those before it are being answered
+            for number, question in enumerate(asked):
+                heading = output.fill(question, first="> ", width=_width())
+                output.print_text(("\n" if number else "") + heading)
+                _show_answer(session, question, filters, rounds=rounds, explain=explain)
 
 
 def _show_answer(
-    pipeline: Pipeline, question: str, filters: Filters | None, *, rounds: int, explain: bool
+    asked: Pipeline | Session, question: str, filters: Filters | None, *, rounds: int, explain: bool
 ) -> None:
     from ragserve.answers import FinalEvent, TokenEvent
 
     writer = render.WrappingWriter(sys.stdout, _width())
-    for event in pipeline.ask_stream(question, filters=filters, rounds=rounds):
+    for event in asked.ask_stream(question, filters=filters, rounds=rounds):
         if isinstance(event, TokenEvent):
             writer.write(event.text)
         elif isinstance(event, FinalEvent):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 
-from ragserve.server import ask, health, metrics, pages, search
+from ragserve.server import ask, expect, health, metrics, pages, search
 from ragserve.server.errors import install_handlers
 from ragserve.server.middleware import Admission, BodyLimit
 from ragserve.server.service import Service
@@ -41,7 +41,7 @@ def create_app(pipeline: Pipeline) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.service = service
-    for resource in (ask, search, health, metrics, pages):
+    for resource in (ask, search, expect, health, metrics, pages):
         app.include_router(resource.router)
     install_handlers(app)
     app.add_middleware(BodyLimit, max_bytes=service.settings.max_body_bytes)

@@ -56,7 +56,7 @@ async def ask(body: AskRequest, request: Request) -> Response:
     question, k = service.pipeline.check_question(body.question), service.check_k(body.k)
     filters, rounds = body.filters.to_filters() if body.filters else None, check_rounds(body.rounds)
     started = time.perf_counter()
-    searching = service.search(question, k=k, filters=filters, use_cache=body.use_cache)
+    searching = service.search(question, k=k, filters=filters, use_cache=body.use_cache, session=body.session)
     result = await unless_disconnected(searching, request.receive)
     if result is None:
         return gone()

@@ -9,6 +9,8 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from indexer.types import ChunkKind, Filters
 
 _MAX_DOCUMENT_IDS = 1000
+_MAX_EXPECTED = 32
+_SessionName = Annotated[str, Field(min_length=1, max_length=64)]
 
 
 class _Body(BaseModel):
@@ -41,13 +43,19 @@ class _Question(_Body):
     use_cache: Annotated[bool, Field(description="False always runs the true search.")] = True
 
 
-class SearchRequest(_Question):
+class _Asked(_Question):
+    session: Annotated[
+        _SessionName | None, Field(description="Any name; for passages that `POST /expect` has prepared.")
+    ] = None
+
+
+class SearchRequest(_Asked):
     """A query to find passages for."""
 
     query: Annotated[str, Field(validation_alias=AliasChoices("query", "question"))]
 
 
-class AskRequest(_Question):
+class AskRequest(_Asked):
     """A question to answer."""
 
     question: Annotated[str, Field(validation_alias=AliasChoices("question", "query"))]
@@ -56,6 +64,22 @@ class AskRequest(_Question):
         int,
         Field(strict=True, description="Times to retrieve, each with what was answered before; at most 4."),
     ] = 1
+
+
+class ExpectRequest(_Question):
+    """What a session will ask next."""
+
+    session: _SessionName
+    queries: Annotated[list[str], Field(max_length=_MAX_EXPECTED, description="In the order of asking.")] = []
+    typed: Annotated[
+        str | None, Field(description="The text of the next question so far, sent when the typing pauses.")
+    ] = None
+
+
+class ExpectResponse(BaseModel):
+    """What may be offered to ask: the session's past questions that begin so, headings near its hits."""
+
+    suggestions: list[str]
 
 
 class BoxModel(BaseModel):

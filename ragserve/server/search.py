@@ -24,6 +24,6 @@ async def search(body: SearchRequest, request: Request) -> Response:
     service = service_of(request)
     query, k = service.pipeline.check_question(body.query), service.check_k(body.k)
     filters = body.filters.to_filters() if body.filters else None
-    searching = service.search(query, k=k, filters=filters, use_cache=body.use_cache)
+    searching = service.search(query, k=k, filters=filters, use_cache=body.use_cache, session=body.session)
     result = await unless_disconnected(searching, request.receive)
     return gone() if result is None else JSONResponse(search_to_dict(result))

@@ -6,9 +6,9 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from fastapi import Request
 
@@ -17,7 +17,10 @@ from ragserve.answers import AnswerEvent
 from ragserve.errors import InvalidK, ServerNotReady
 from ragserve.parts import generation_slots, open_batcher
 from ragserve.server.relay import Relay
+from ragserve.server.sessions import Sessions
 from ragserve.server.traffic import Traffic
+from ragserve.session import Session, new_gates
+from retriever.errors import RetrieverClosed
 
 if TYPE_CHECKING:
     from indexer.types import Filters
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("ragserve.server")
 _LONGEST_WAIT_FOR_MODELS = 60.0  # seconds that a request waits for them before it is told to come back
+_MAX_SESSIONS = 32  # that are looked ahead for: each has a thread
+_T = TypeVar("_T")
 
 
 class Service:
@@ -40,6 +45,9 @@ class Service:
             generation_slots(pipeline.settings), thread_name_prefix="ragserve-answer"
         )
         self._batcher: Future[BatchPrefetcher] = Future()
+        self._gates = new_gates()  # what one session learns of what pays, the others know
+        self._sessions = Sessions(self._open_session, max_sessions=_MAX_SESSIONS)
+        self._waiting = ThreadPoolExecutor(self.settings.max_requests, thread_name_prefix="ragserve-session")
         self._loading: threading.Thread | None = None
         self._start_lock = threading.Lock()
 
@@ -57,6 +65,8 @@ class Service:
         if self._loading is not None:
             self._loading.join()
         self._generators.shutdown(wait=True, cancel_futures=True)
+        self._sessions.close()
+        self._waiting.shutdown(wait=True, cancel_futures=True)
         if self._batcher.done() and self._batcher.exception() is None:
             self._batcher.result().close()
 
@@ -88,10 +98,53 @@ class Service:
             )
         return k
 
-    async def search(self, query: str, *, k: int, filters: Filters | None, use_cache: bool) -> SearchResult:
-        """Finds passages; requests that come together are searched for together."""
+    async def search(
+        self,
+        query: str,
+        *,
+        k: int,
+        filters: Filters | None,
+        use_cache: bool,
+        session: str | None = None,
+    ) -> SearchResult:
+        """Finds passages; requests that come together are searched for together.
+
+        In a session, passages that it has retrieved ahead are taken.
+        """
         batcher = await self._wait_for_batcher()
+        if session is not None:
+            try:
+                return await self._in_session(
+                    session, lambda it: it.search(query, k=k, filters=filters, use_cache=use_cache)
+                )
+            except RetrieverClosed:
+                pass  # others have opened many since: search as without one
         return await asyncio.wrap_future(batcher.submit(query, k=k, filters=filters, use_cache=use_cache))
+
+    async def expect(
+        self,
+        session: str,
+        queries: Sequence[str],
+        typed: str | None,
+        *,
+        k: int,
+        filters: Filters | None,
+        use_cache: bool,
+    ) -> list[str]:
+        """Tells a session what comes next; returns what may be offered to ask."""
+        await self._wait_for_batcher()
+
+        def tell(it: Session) -> list[str]:
+            if typed is not None:
+                it.typing(typed, k=k, filters=filters, use_cache=use_cache)
+            if queries:
+                it.expect(queries, k=k, filters=filters, use_cache=use_cache)
+            return it.suggestions()
+
+        try:
+            return await self._in_session(session, tell)
+        except RetrieverClosed:
+            return []
 
     def further_rounds(
         self, rounds: int, *, k: int, filters: Filters | None, use_cache: bool
@@ -100,8 +153,14 @@ class Service:
 
         The models are loaded: the first round has searched.
         """
+        batcher = self._batcher.result()
         return self.pipeline.further_rounds(
-            rounds, k=k, filters=filters, use_cache=use_cache, searcher=self._batcher.result()
+            rounds,
+            k=k,
+            filters=filters,
+            use_cache=use_cache,
+            searcher=batcher,
+            load=lambda: batcher.stats().waiting,
         )
 
     def answer(
@@ -126,6 +185,17 @@ class Service:
             )
 
         return Relay(make, self._generators)
+
+    async def _in_session(self, name: str, work: Callable[[Session], _T]) -> _T:
+        """Runs it on a thread: what is being retrieved ahead may have to be waited for."""
+        running = asyncio.get_running_loop()
+        return await running.run_in_executor(self._waiting, lambda: work(self._sessions.named(name)))
+
+    def _open_session(self) -> Session:
+        batcher = self._batcher.result()
+        return Session(
+            self.pipeline, searcher=batcher, gates=self._gates, load=lambda: batcher.stats().waiting
+        )
 
     async def _wait_for_batcher(self) -> BatchPrefetcher:
         if self._batcher.done():

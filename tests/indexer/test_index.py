@@ -29,6 +29,19 @@ def found(index: Index, text: str, k: int = 10, **filters) -> list[str]:
     return [chunk.text for chunk in index.chunks([hit.chunk_id for hit in hits])]
 
 
+def test_an_outline_is_the_headings_of_a_document_in_reading_order(index: Index, tmp_path: Path):
+    page = tmp_path / "guide.md"
+    page.write_text("# Guide\n\nFirst.\n\n## Zeta\n\nLast letter.\n\n## Alpha\n\nFirst letter.\n")
+    index.ingest([page], jobs=1)
+    (hits,) = index.search(query("First letter."), 10)
+    document = index.chunks([hits[0].chunk_id])[0].document_id
+    outline = index.outline(document)
+    assert outline == sorted(set(outline), key=outline.index)
+    flat = [heading for path in outline for heading in path]
+    assert flat.index("Guide") < flat.index("Zeta") < flat.index("Alpha")
+    assert index.outline("0" * 32) == []
+
+
 def test_an_empty_index_finds_nothing_and_says_so_kindly(index: Index):
     assert index.search(query("x"), 5) == [[]]
     assert index.search_text(["x"], 5) == [[]]

@@ -300,3 +300,28 @@ def test_the_disk_is_read_while_a_draft_is_written_and_only_then(pipeline, gener
     assert [query for query, _ in read] == ([QUESTION] if prefetch else [])
     assert all(drafts <= 1 for _, drafts in read)
     assert answer.supported
+
+
+def test_while_a_draft_is_written_the_disk_is_read_near_what_is_written_so_far(pipeline, generator):
+    generator.script[0] = f"{DOCUMENTS['bridge']} She drew it. Twice"
+    read, begun = [], threading.Semaphore(0)
+
+    def read_ahead(query, max_bytes, *, stopped):
+        read.append(query)
+        begun.release()
+        return 1
+
+    def before_token():
+        said.append(1)
+        if len(said) in (1, *sentence_ends):  # at first, and after the word that follows a sentence
+            assert begun.acquire(timeout=120)
+
+    said: list[int] = []
+    first, second = len(DOCUMENTS["bridge"].split()), len(f"{DOCUMENTS['bridge']} She drew it.".split())
+    sentence_ends = (first + 2, second + 2)
+    generator.before_token = before_token
+    answering = iterative(pipeline, generator, prefetch=True, read=read_ahead)
+    result, further = pipeline.search(QUESTION), pipeline.further_rounds(2)
+    final_answer(answering.events(QUESTION, result, further=further, retrieval_seconds=0.0))
+    bridge = f"{QUESTION} {DOCUMENTS['bridge']}"
+    assert read == [QUESTION, bridge, f"{bridge} She drew it."]

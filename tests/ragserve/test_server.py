@@ -376,6 +376,7 @@ def test_the_api_describes_itself(client):
     assert {(path, verb) for path, verbs in paths.items() for verb in verbs} == {
         ("/ask", "post"),
         ("/search", "post"),
+        ("/expect", "post"),
         ("/healthz", "get"),
         ("/readyz", "get"),
         ("/metrics", "get"),
