@@ -104,7 +104,7 @@ class BatchPrefetcher:
         retriever: BatchSearcher,
         *,
         batch_size: int = 8,
-        max_wait_ms: float = 2.0,
+        max_wait_ms: float = 1.0,
         max_waiting: int = 1024,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

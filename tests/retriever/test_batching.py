@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import CancelledError, Future, wait
+from concurrent.futures import CancelledError, Future
 
 import pytest
 from fakes import PATIENCE, FakeCorpus, FakeRetriever, found, make_retriever, result_of
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from indexer.types import Filters
 from retriever import BatchPrefetcher, LookaheadRetriever, SearchResult
-from retriever.batching import Arrivals
 from retriever.errors import (
     EmptyQuery,
     InvalidK,
@@ -293,147 +290,6 @@ def test_a_callback_may_close_the_batcher(retriever):
     future.add_done_callback(lambda _: (batcher.close(), closed.set()))
     assert closed.wait(PATIENCE)
     batcher.close()
-
-
-# --- when to wait
-
-
-def hold(arrivals: Arrivals, clock: Clock) -> float:
-    """Seconds that a query which comes now is held back for."""
-    arrivals.arrived(clock.now)
-    return arrivals.hold_until(clock.now) - clock.now
-
-
-def test_at_low_load_nothing_is_held_back(clock):
-    arrivals = Arrivals(0.002)
-    for _ in range(50):
-        clock.now += 0.010
-        assert hold(arrivals, clock) == 0
-
-
-def test_under_load_a_query_is_held_back_for_a_few_gaps_and_never_beyond_the_longest_wait(clock):
-    arrivals = Arrivals(0.002)
-    for gap in [0.0001] * 20:
-        clock.now += gap
-        held = hold(arrivals, clock)
-    assert held == pytest.approx(0.0004, rel=0.01)
-    for gap in [0.0019] * 20:
-        clock.now += gap
-        held = hold(arrivals, clock)
-    assert held == pytest.approx(0.002)
-
-
-def test_a_burst_is_over_when_no_query_has_come_for_a_while(clock):
-    arrivals = Arrivals(0.002)
-    for _ in range(20):
-        clock.now += 0.0001
-        arrivals.arrived(clock.now)
-    assert arrivals.hold_until(clock.now - 0.0003) - clock.now == pytest.approx(0.0004, rel=0.01)
-    assert arrivals.hold_until(clock.now - 0.0019) - clock.now == pytest.approx(0.0001, rel=0.01)
-
-
-def test_after_a_burst_only_one_lone_query_is_held_back(clock):
-    arrivals = Arrivals(0.002)
-    for _ in range(50):
-        clock.now += 0.0001
-        arrivals.arrived(clock.now)
-    held = []
-    for _ in range(4):
-        clock.now += 1
-        held.append(hold(arrivals, clock) > 0)
-    assert held == [True, False, False, False]
-
-
-@pytest.mark.parametrize("clients", [3, 4, 8])
-def test_clients_that_ask_together_again_and_again_are_waited_for(clock, clients):
-    arrivals = Arrivals(0.002)
-    for _ in range(10):
-        clock.now += 0.020
-        first = hold(arrivals, clock)
-        for _ in range(clients - 1):
-            clock.now += 0.0001
-            arrivals.arrived(clock.now)
-    assert first > 0.0001
-
-
-def test_a_clock_that_goes_backwards_does_no_harm(clock):
-    arrivals = Arrivals(0.002)
-    for gap in [0.0001, -5, 0.0001, 0.0001]:
-        clock.now += gap
-        assert 0 <= hold(arrivals, clock) <= 0.002
-
-
-# --- whatever happens in whatever order
-
-steps = st.lists(
-    st.one_of(
-        st.tuples(st.just("submit"), st.sampled_from(["a", "bb", "bad", "ccc"]), st.sampled_from([1, 2])),
-        st.tuples(st.just("cancel"), st.integers(0, 30)),
-        st.tuples(st.just("hold back")),
-        st.tuples(st.just("let go")),
-        st.tuples(st.just("commit")),
-        st.tuples(st.just("wait for"), st.integers(0, 30)),
-    ),
-    max_size=30,
-)
-
-
-@settings(max_examples=300, deadline=None)
-@given(steps, st.integers(1, 4), st.sampled_from([0.0, 0.1]))
-def test_in_any_order_of_events_every_caller_gets_exactly_its_own_result(steps, batch_size, max_wait_ms):
-    retriever = FakeRetriever()
-    calls: list[tuple[str, int, int, Future]] = []
-    with BatchPrefetcher(retriever, batch_size=batch_size, max_wait_ms=max_wait_ms) as batcher:
-        for kind, *values in steps:
-            if kind == "submit":
-                query, k = values
-                version = retriever.index.version
-                calls.append((query, k, version, batcher.submit(query, k=k)))
-            elif kind == "cancel" and values[0] < len(calls):
-                calls[values[0]][-1].cancel()
-            elif kind == "hold back":
-                retriever.gate.clear()
-            elif kind == "let go":
-                retriever.gate.set()
-            elif kind == "commit":
-                retriever.index.version += 1
-            elif kind == "wait for" and values[0] < len(calls):
-                retriever.gate.set()
-                wait([calls[values[0]][-1]], PATIENCE)
-        retriever.gate.set()
-    for query, k, version, future in calls:
-        assert future.done()
-        if future.cancelled():
-            continue
-        if query == "bad":
-            assert isinstance(future.exception(), EmptyQuery)
-        else:
-            assert future.result().explanation["of"] == (query, k, None, True)
-            assert future.result().explanation["version"] >= version
-    assert all(len(batch) <= batch_size for batch in retriever.batches)
-    assert all(len(set(batch)) == len(batch) for batch in retriever.batches)
-    assert batcher.stats().waiting == 0
-
-
-def test_many_threads_at_once_each_get_their_own(retriever):
-    wrong: list[object] = []
-
-    def client(number: int) -> None:
-        for i in range(50):
-            query = f"{number if i % 3 else 'shared'} {i}"
-            result = batcher.search(query, k=1 + i % 2, timeout=PATIENCE)
-            if result != result_of(query, 1 + i % 2):
-                wrong.append(result)
-
-    with BatchPrefetcher(retriever, max_wait_ms=0.1) as batcher:
-        threads = [threading.Thread(target=client, args=(number,)) for number in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert wrong == []
-    assert batcher.stats().waiting == 0
-    assert batcher.stats().searched + batcher.stats().shared == 8 * 50
 
 
 # --- before another prefetcher
