@@ -1,12 +1,14 @@
 """What does a search of the vectors cost from 10 thousand to a million chunks, and how much does it find?
 
     python benchmarks/index_scale.py [--sizes N ...] [--vectors DIR] [--peer NAME=PYTHON ...] [--quick]
+    python benchmarks/index_scale.py --draw benchmarks/results/index_scale.json
 
 For each size: the exact search, which compares all vectors, and the approximate index that takes over beyond
 `exact_chunks`, tuned to its default recall. Build and open time, resident memory, recall@10, p50 and p95 of
 single queries, queries a second on two threads. The floor of the exact search is reading every vector once:
 matrix bytes over the bandwidth that is measured in the same run. Each index is built and searched in
-processes of its own, so that its memory is its own.
+processes of its own, so that its memory is its own. Where the vectors would take more than half of the
+memory, as 10 million do on most machines, there is no exact search, and 30 GB of disk are needed.
 
 Peers (chromadb, lancedb, milvus-lite) run in their own environments on the same file of vectors, with rising
 effort until they reach the recall that ours was measured to have. Only vectors are stored, no texts.
@@ -16,6 +18,9 @@ are taken in order of their names; `queries.npy` among them holds the queries, e
 Synthetic: topics, documents in them, chunks in those, each normally distributed with variances that fall as
 1 / (i + 8), somewhat as those of sentence embeddings fall; a query is a chunk with as much noise as moves it
 to a cosine of about 0.75.
+
+With several sizes, the picture of latency against size in docs/ is drawn anew; --draw RESULT.json only draws
+that of a run that record.py has kept.
 """
 
 from __future__ import annotations
@@ -33,6 +38,7 @@ from typing import Any
 
 import index_measure
 import numpy as np
+from index_plot import latency_svg
 
 from indexer import ivf_files
 from indexer.catalog_reader import NumberedVectors, Version
@@ -45,6 +51,7 @@ from indexer.vectors import VectorIndex
 
 K = 10
 THREADS = 2
+PICTURE = Path(__file__).parents[1] / "docs" / "index-latency.svg"
 NONE = np.zeros(0, np.int64)
 _BLOCK = 8192
 _OURS = ("exact", "approximate")
@@ -58,7 +65,12 @@ def main() -> int:
     parser.add_argument("--vectors", type=Path, metavar="DIR", help="real embeddings, as .npy files")
     parser.add_argument("--peer", action="append", default=[], metavar="NAME=PYTHON")
     parser.add_argument("--quick", action="store_true", help="a tiny size, which shows that it runs")
+    parser.add_argument("--draw", type=Path, metavar="RESULT.json", help="only draw what was recorded")
     arguments = parser.parse_args()
+    if arguments.draw:
+        recorded = json.loads(arguments.draw.read_text(encoding="utf-8"))
+        PICTURE.write_text(latency_svg(recorded["figures"]), encoding="utf-8")
+        return 0
     sizes = [2000] if arguments.quick else arguments.sizes
     num_queries = 20 if arguments.quick else arguments.queries
     peers = dict(peer.split("=", 1) for peer in arguments.peer)
@@ -84,6 +96,8 @@ def main() -> int:
             figures["dimension"] = dimension
             print(f"\n{count:,} vectors of {dimension} dimensions")
             measure(folder, count, dimension, bandwidth, peers, figures)
+    if len(sizes) > 1:
+        PICTURE.write_text(latency_svg(figures), encoding="utf-8")
     print(json.dumps(figures))
     return 0
 
@@ -92,7 +106,11 @@ def measure(
     folder: Path, count: int, dimension: int, bandwidth: float, peers: dict[str, str], figures: dict[str, Any]
 ) -> None:
     """Ours both ways, then the peers at our recall."""
-    scripts = {name: [sys.executable, __file__, "--child"] for name in _OURS}
+    size, memory = 4 * count * dimension, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if too_large := size > memory / 2:
+        print(f"  exact        left out: its {size / 1e9:.1f} GB are more than half of the memory")
+    ours = [name for name in _OURS if name != "exact" or not too_large]
+    scripts = {name: [sys.executable, __file__, "--child"] for name in ours}
     scripts |= {
         name: [python, str(Path(__file__).with_name("index_peers.py"))] for name, python in peers.items()
     }
