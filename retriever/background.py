@@ -28,12 +28,23 @@ class Background:
         self._mean = sample.mean(axis=0) if len(sample) else np.zeros(sample.shape[1])
         centred = sample - self._mean
         self._covariance = centred.T @ centred / max(len(sample), 1)
+        self._last: tuple[np.ndarray, float, float] | None = None  # a query, and its moments
 
     def standardise(self, query: np.ndarray, similarities: np.ndarray) -> np.ndarray:
         """(n,) float64: how many standard deviations above the mean each of (n,) similarities is."""
+        mean, deviation = self._moments(query)
+        return (np.asarray(similarities, np.float64) - mean) / deviation
+
+    def _moments(self, query: np.ndarray) -> tuple[float, float]:
+        """Mean and standard deviation; the last query's are kept, since it is asked about again at once."""
+        last = self._last  # replaced as a whole, as threads share it
+        if last is not None and last[0] is query:
+            return last[1:]
         mean, variance = _PRIOR_MEAN, _PRIOR_VARIANCE
         if self._share:
-            query = query.astype(np.float64)
-            mean += self._share * (float(query @ self._mean) - _PRIOR_MEAN)
-            variance += self._share * (float(query @ self._covariance @ query) - _PRIOR_VARIANCE)
-        return (np.asarray(similarities, np.float64) - mean) / np.sqrt(variance)
+            exact = query.astype(np.float64)
+            mean += self._share * (float(exact @ self._mean) - _PRIOR_MEAN)
+            variance += self._share * (float(exact @ self._covariance @ exact) - _PRIOR_VARIANCE)
+        last = query, mean, float(np.sqrt(variance))
+        self._last = last
+        return last[1:]

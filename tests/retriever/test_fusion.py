@@ -129,3 +129,13 @@ def test_the_yardstick_is_the_mean_and_the_deviation_over_the_sample(seed, count
     variance = share * products.var() + (1 - share) * 0.01
     z = Background(sample).standardise(query, np.array([0.5]))
     assert z[0] == pytest.approx((0.5 - mean) / math.sqrt(variance))
+
+
+def test_the_yardstick_of_one_query_is_never_that_of_another():
+    rng = np.random.default_rng(0)
+    sample = rng.standard_normal((50, 8)).astype(np.float32)
+    queries = rng.standard_normal((3, 8)).astype(np.float32)
+    kept = Background(sample)
+    for query in (queries[0], queries[1], queries[1], queries[2], queries[0]):
+        fresh = Background(sample).standardise(query, np.array([0.5]))
+        np.testing.assert_array_equal(kept.standardise(query, np.array([0.5])), fresh)
