@@ -257,6 +257,7 @@ class RetrievalCache:
         with self._lock:
             for key in list(self._ledger):
                 self._drop(key)
+            self._ledger.forget_past()
             self._calibrators.clear()
 
     # --- what outlives the process

@@ -21,6 +21,7 @@ steps = st.lists(
 def test_it_evicts_what_the_formula_rates_lowest(operations):
     ledger: EvictionLedger[int] = EvictionLedger(100)
     model: dict[int, list] = {}  # key -> [size, cost, uses, priority]
+    past: dict[int, int] = {}  # uses of those that were evicted
     inflation = 0.0
 
     def rate(key):
@@ -30,14 +31,15 @@ def test_it_evicts_what_the_formula_rates_lowest(operations):
     for kind, key, *values in operations:
         if kind == "admit":
             evicted = ledger.admit(key, size=values[0], cost=float(values[1]))
-            model[key] = [values[0], float(values[1]), 1, 0.0]
+            before = model[key][2] if key in model else past.pop(key, 0)
+            model[key] = [values[0], float(values[1]), before + 1, 0.0]
             rate(key)
             assert evicted is not None
             for gone in evicted:
                 lowest = min(entry[3] for other, entry in model.items() if other != key)
                 assert model[gone][3] == lowest
                 inflation = lowest
-                del model[gone]
+                past[gone] = model.pop(gone)[2]
             assert sum(entry[0] for entry in model.values()) <= 100
         elif kind == "discard":
             ledger.discard(key)
@@ -82,3 +84,27 @@ def test_the_books_stay_small_under_many_uses():
     for _ in range(10_000):
         ledger.touch("a")
     assert len(ledger._heap) < 200
+
+
+def test_what_went_and_comes_back_is_not_new():
+    ledger: EvictionLedger[str] = EvictionLedger(100)
+    for _ in range(3):
+        ledger.admit("again", size=60, cost=1.0)
+        assert ledger.admit("once", size=60, cost=100.0) == ["again"]
+        ledger.discard("once")
+    ledger.admit("again", size=60, cost=1.0)
+    assert ledger.cost_and_uses("again") == (1.0, 4)
+    ledger.admit("again", size=50, cost=2.0)
+    assert ledger.cost_and_uses("again") == (2.0, 5)
+    ledger.discard("again")
+    ledger.admit("again", size=50, cost=2.0)  # nobody had evicted it
+    assert ledger.cost_and_uses("again") == (2.0, 1)
+
+
+def test_only_so_many_that_went_are_remembered():
+    ledger: EvictionLedger[int] = EvictionLedger(100)
+    for key in range(1000):
+        ledger.admit(key, size=50, cost=1.0)
+    assert len(ledger._past) < 100
+    ledger.forget_past()
+    assert not ledger._past

@@ -143,7 +143,10 @@ class ArrayCorpus:
         found = []
         for vector in vectors:
             scores = exact_scores(rows, vector)
-            order = np.lexsort((ids, -scores))[:k]
+            some = np.arange(len(scores))
+            if k < len(scores):
+                some = np.flatnonzero(scores >= np.partition(scores, -k)[-k])
+            order = some[np.lexsort((ids[some], -scores[some]))[:k]]
             found.append((numbers[order], scores[order]))
         return found
 
