@@ -7,108 +7,61 @@ same moved by noise), MiniLM, k = 5, dense ranking. Traffic is Zipf over groups 
 same (qqp_pairs, clinc150, banking77, disfl_pairs), so it has repeats, paraphrases and a long tail. A hit is
 false if it has fewer than 4 of the true 5 (recall@5 below 0.8). The peers are their rules, written down from
 their formulas (cache_rules.py), at the settings that are theirs and swept for the most hits at a false-hit
-rate of at most 1%.
+rate of at most 1%: of all that they serve, and of what they serve of wordings that were not asked before.
+Repeats need no judgement, so it is there that rules differ.
 
-Then the regimes in which caches go wrong (exact repeat, paraphrase, near miss, document drift, long shared
-document, bounded knowledge base) and pairs that differ in polarity, numbers and names: how much of what is
-served is unsafe. And 10,000 updates of the corpus: how many entries survive, and whether any is stale.
+Then what longer lists buy, what a warm cache serves, the regimes in which caches go wrong (exact repeat,
+paraphrase, near miss, document drift, long shared document, bounded knowledge base), pairs that differ in
+polarity, numbers and names, and 10,000 updates of the corpus. Last, what a look-up costs and a hit saves,
+over a real index.
 
-True searches are made once beforehand, in batches; the latencies are those of the cache's tiers in the
-stream, beside a plain search of all vectors on the same machine.
+True searches of the streams are made once beforehand, in batches; no figure of these streams is the time of
+a search.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import tempfile
-import time
-from collections import defaultdict
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from cache_corpus import ChangingCorpus
+from cache_payoff import lookups, payoff
 from cache_plot import Point, rates_svg
 from cache_rules import FixedCosine, QVCache, Rule, VCache, gptcache, proximity
-from cache_traffic_sets import Traffic, load_corpus, load_traffic, near_misses, polarity
+from cache_safety import regimes, updates
+from cache_streams import (
+    BUDGET,
+    CANDIDATES,
+    MIN_RECALL,
+    Asked,
+    K,
+    Outcome,
+    Stream,
+    Truth,
+    Vectors,
+    make_stream,
+    outcome,
+    run_cache,
+    run_rule,
+)
+from cache_traffic_sets import Traffic, load_corpus, load_traffic
 
 from indexer import SentenceTransformerEmbedder
-from retriever import RetrievalCache, RetrievalSettings, Retriever
-from retriever.cache_guard import may_share
+from retriever import Retriever
 
-K, MIN_RECALL, BUDGET, EXPONENT = 5, 0.8, 0.01, 0.9
-CANDIDATES = 1000
-CACHE_BYTES = 1 << 30
-DENSE = RetrievalSettings(ranking="dense")
 PICTURE = Path(__file__).parents[1] / "docs" / "cache-hits.svg"
+_LONGER_LISTS = (1000, 3000, 10_000)
+_WARM = 20_000  # questions
+_QUICK_SIZE, _QUICK_LENGTH = 300, 80
 
-
-class Outcome(NamedTuple):
-    """What became of a stream."""
-
-    queries: int
-    served: int
-    false_hits: int
-    recall: float  # mean recall@5 of what was served
-
-    @property
-    def hit_rate(self) -> float:
-        return self.served / max(self.queries, 1)
-
-    @property
-    def false_hit_rate(self) -> float:
-        return self.false_hits / max(self.served, 1)
-
-
-class Vectors:
-    """Embeds each text once; kept in a folder."""
-
-    def __init__(self, embedder: SentenceTransformerEmbedder, folder: Path) -> None:
-        self._embedder, self._folder = embedder, folder
-        self._by_text: dict[str, np.ndarray] = {}
-        self.fingerprint = embedder.fingerprint
-
-    def of(self, name: str, texts: Sequence[str], *, documents: bool = False) -> np.ndarray:
-        """(n, dimension) float32."""
-        path = self._folder / f"cache-{name}-{len(texts)}-{self.fingerprint[:40].replace('/', '_')}.npy"
-        if path.exists():
-            vectors = np.load(path, allow_pickle=False)
-        else:
-            embed = self._embedder.embed_documents if documents else self._embedder.embed_queries
-            vectors = np.asarray(embed(list(texts)), np.float32)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            np.save(path, vectors)
-        if not documents:
-            self._by_text |= dict(zip(texts, vectors, strict=True))
-        return vectors
-
-    def embed_queries(self, texts: Sequence[str]) -> np.ndarray:
-        """What the retriever asks for: vectors that are known already."""
-        return np.stack([self._by_text[text] for text in texts])
-
-
-class Truth:
-    """The true searches of all texts, made in batches."""
-
-    def __init__(self, corpus: ChangingCorpus, vectors: Vectors, texts: Sequence[str]) -> None:
-        import faiss
-
-        flat = faiss.IndexFlatIP(corpus.matrix.shape[1])
-        flat.add(corpus.matrix)
-        matrix = vectors.embed_queries(texts)
-        self.best: dict[str, np.ndarray] = {}
-        for start in range(0, len(texts), 512):
-            rows = matrix[start : start + 512]
-            _, numbers = flat.search(rows, min(CANDIDATES + 8, len(corpus.matrix)))
-            for text, row, number in zip(texts[start : start + 512], rows, numbers, strict=True):
-                corpus.known[row.tobytes()] = corpus.ranked(number, row)
-                self.best[text] = corpus.known[row.tobytes()][0][:K]
-
-    def recall(self, text: str, served: np.ndarray) -> float:
-        return float(np.isin(self.best[text], served).mean())
+Figures = dict[str, object]
 
 
 def main() -> int:
@@ -120,33 +73,48 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that it runs, nothing else")
     arguments = parser.parse_args()
     sizes = [10_000, 100_000] + [1_000_000] * arguments.large
-    length = arguments.queries
+    length, warm = arguments.queries, _WARM
     if arguments.quick:
-        sizes, length = [300], 80
+        sizes, length, warm = [_QUICK_SIZE], _QUICK_LENGTH, 2 * _QUICK_LENGTH
+    figures: Figures = {
+        "threads": os.environ.get("OMP_NUM_THREADS", "all"),
+        "k": K,
+        "min_recall": MIN_RECALL,
+        "candidates": CANDIDATES,
+        "queries": length,
+        "quick": arguments.quick,
+    }
+    traffic = load_traffic(arguments.data)
+    if arguments.quick:
+        traffic = [Traffic(one.name, one.groups[:30]) for one in traffic[:2]]
+    texts = load_corpus(arguments.data, min(sizes[-1], 100_000))
     with tempfile.TemporaryDirectory() as temporary:
         vectors = Vectors(SentenceTransformerEmbedder(), arguments.scratch or Path(temporary))
-        figures: dict[str, object] = {
-            "threads": os.environ.get("OMP_NUM_THREADS", "all"),
-            "k": K,
-            "min_recall": MIN_RECALL,
-            "candidates": CANDIDATES,
-            "queries": length,
-            "quick": arguments.quick,
-        }
-        traffic = load_traffic(arguments.data)
-        if arguments.quick:
-            traffic = [Traffic(one.name, one.groups[:30]) for one in traffic[:2]]
-        base = load_corpus(arguments.data, min(sizes[-1], 100_000))
-        chunks = vectors.of("corpus", base, documents=True)
+        chunks = vectors.of("corpus", texts, documents=True)
         for size in sizes:
             corpus = ChangingCorpus(enlarged(chunks, size))
             print(f"\n{size:,} chunks")
-            measure(corpus, vectors, traffic, size, length, figures, picture=size == max(sizes[:2]))
-        quick = 40 if arguments.quick else 400
-        regimes(chunks[:10_000], vectors, traffic, arguments.data, quick, figures)
-        updates(chunks[:10_000], vectors, traffic, 200 if arguments.quick else 10_000, figures)
-    print(json.dumps(figures))
+            for one in traffic:
+                measure(corpus, vectors, make_stream(one, vectors, length), figures, picture=size == 100_000)
+            longer_lists(corpus, vectors, make_stream(traffic[0], vectors, length), figures)
+            longer_lists(corpus, vectors, make_stream(traffic[-1], vectors, length), figures)
+        small = chunks[: sizes[0]]
+        for one in traffic:
+            warmed_up(ChangingCorpus(small), vectors, make_stream(one, vectors, warm), figures)
+        count = 40 if arguments.quick else 400
+        stream = make_stream(traffic[0], vectors, length)
+        figures |= regimes(small, vectors, traffic[0], stream, arguments.data, count)
+        figures |= updates(small, vectors, stream.different[:300], 200 if arguments.quick else 10_000)
+        figures |= lookups(vectors, traffic, small, 200 if arguments.quick else 10_000)
+        payoff_sizes = [_QUICK_SIZE] if arguments.quick else [1000, 10_000, 100_000]
+        figures |= payoff(vectors, texts, chunks, traffic[0], payoff_sizes)
+    print(json.dumps({name: value for name, value in figures.items() if not is_nan(value)}))
     return 0
+
+
+def is_nan(value: object) -> bool:
+    """Whether it is the figure of what never happened."""
+    return isinstance(value, float) and math.isnan(value)
 
 
 def enlarged(chunks: np.ndarray, size: int) -> np.ndarray:
@@ -161,152 +129,83 @@ def enlarged(chunks: np.ndarray, size: int) -> np.ndarray:
     return np.concatenate(parts)[:size].astype(np.float32)
 
 
-# --- streams
+# --- one stream
 
 
 def measure(
-    corpus: ChangingCorpus,
-    vectors: Vectors,
-    traffic: Sequence[Traffic],
-    size: int,
-    length: int,
-    figures: dict[str, object],
-    *,
-    picture: bool,
+    corpus: ChangingCorpus, vectors: Vectors, stream: Stream, figures: Figures, *, picture: bool
 ) -> None:
-    """Every rule on every stream over one corpus."""
-    for one in traffic:
-        stream = one.stream(length, exponent=EXPONENT, seed=1)
-        texts = list(dict.fromkeys(stream))
-        vectors.of(f"{one.name}-stream-{length}", texts)
-        truth = Truth(corpus, vectors, texts)
-        prefix = f"chunks_{size}_{one.name}"
-        print(f" {one.name}: {len(stream):,} queries, {len(texts):,} different")
-        ours(corpus, vectors, truth, stream, prefix, figures, budgets=(0.0, BUDGET))
-        points = peers(corpus, vectors, truth, stream, prefix, figures)
-        if picture and one is traffic[0]:
-            draw(corpus, vectors, truth, stream, size, points, figures)
-        corpus.known.clear()
-    plain(corpus, vectors, traffic[0], size, figures)
+    """The cache without and with its approximate tier, and every other rule."""
+    size = len(corpus.matrix)
+    truth = Truth(corpus, vectors, stream.different)
+    prefix = f"chunks_{size}_{stream.name}"
+    print(
+        f" {stream.name}: {len(stream.texts):,} queries: {share(stream.repeated):.1%} repeat one,"
+        f" {share(stream.paraphrased):.1%} ask another's question in new words,"
+        f" {share(stream.near):.1%} are new words near others"
+    )
+    for budget in (0.0, BUDGET):
+        asked = ours(corpus, vectors, truth, stream, budget, f"{prefix}_ours_{budget:g}", figures)
+    best_of_others, points = peers(corpus, vectors, truth, stream, prefix, figures)
+    new = outcome([one for one in asked if not one.repeated])
+    ratio = new.hit_rate / best_of_others if best_of_others else math.inf
+    print(
+        f"   of new wordings: {new.hit_rate:.1%} served, {new.false_hit_rate:.2%} of it wrong; the best of"
+        f" the others within {BUDGET:.0%}: {best_of_others:.1%}. Ratio {ratio:.1f}"
+    )
+    figures[f"{prefix}_new_wordings_ratio"] = round(ratio, 2) if ratio < math.inf else None
+    if picture and stream.name == "qqp_pairs":
+        draw(corpus, vectors, truth, stream, points)
+    corpus.known.clear()
 
 
 def ours(
     corpus: ChangingCorpus,
     vectors: Vectors,
     truth: Truth,
-    stream: Sequence[str],
-    prefix: str,
-    figures: dict[str, object],
-    *,
-    budgets: Sequence[float],
-) -> None:
-    """The cache itself, without and with its approximate tier."""
-    for budget in budgets:
-        tiers, outcomes, unseen, retriever = run_cache(corpus, vectors, truth, stream, budget=budget)
-        key = f"{prefix}_ours_{budget:g}"
-        total = combined(outcomes)
-        shares = ", ".join(
-            f"{tier} {outcomes[tier].hit_rate:.1%}"
-            for tier in ("exact", "certified", "approximate")
-            if tier in outcomes
-        )
-        print(
-            f"   ours, budget {budget:.1%}: {total.hit_rate:6.1%} served ({shares}), "
-            f"{total.false_hit_rate:.2%} of it wrong, recall {total.recall:.4f}; "
-            f"never-seen wordings certified {unseen:.1%}"
-        )
-        stats = retriever.cache.stats()
-        figures[f"{key}_hit_rate"] = round(total.hit_rate, 4)
-        figures[f"{key}_false_hit_rate"] = round(total.false_hit_rate, 5)
-        figures[f"{key}_unseen_certified"] = round(unseen, 4)
-        figures[f"{key}_bytes_per_list"] = round(stats.bytes / max(stats.num_lists, 1))
-        for tier, outcome in outcomes.items():
-            figures[f"{key}_{tier}_share"] = round(outcome.hit_rate, 4)
-            figures[f"{key}_{tier}_recall"] = round(outcome.recall, 5)
-            figures[f"{key}_{tier}_false_hits"] = outcome.false_hits
-        for tier, seconds in tiers.items():
-            for quantile in (50, 99):
-                milliseconds = float(np.percentile(seconds, quantile)) * 1e3
-                figures[f"{key}_{tier}_p{quantile}_ms"] = round(milliseconds, 4)
-        if budget:
-            audit = stats.audit
-            print(
-                f"     audited {audit.num_audited}, {audit.num_false_hits} false: at most "
-                f"{audit.upper_bound:.2%} with 95% confidence; {audit.num_suspensions} suspensions"
-            )
-            figures[f"{key}_audit_upper_bound"] = round(audit.upper_bound, 5)
-        else:
-            lookups(retriever, vectors, stream, key, figures)
-
-
-def run_cache(
-    corpus: ChangingCorpus, vectors: Vectors, truth: Truth, stream: Sequence[str], *, budget: float
-) -> tuple[dict[str, list[float]], dict[str, Outcome], float, Retriever]:
-    """Seconds and outcomes by tier, and the certified share of the wordings that are new to the cache.
-
-    New are the first occurrences of texts whose group has been asked in other words, as far as the stream
-    shows it: a text that was not seen, nearest to one that was at a cosine of at least 0.8.
-    """
-    cache = RetrievalCache(
-        max_bytes=CACHE_BYTES,
-        candidates=min(CANDIDATES, len(corpus.matrix) // 10),
-        max_false_hit_rate=budget,
-        min_recall=MIN_RECALL,
-        audit_share=0.05,
+    stream: Stream,
+    budget: float,
+    key: str,
+    figures: Figures,
+) -> list[Asked]:
+    """The cache itself."""
+    asked, retriever = run_cache(corpus, vectors, truth, stream, budget=budget)
+    total, stats = outcome(asked), retriever.cache.stats()
+    tiers = {tier: outcome(asked, tiers=[tier]) for tier in ("exact", "certified", "approximate")}
+    print(
+        f"   ours, budget {budget:.0%}: {total.hit_rate:6.1%} served ("
+        + ", ".join(f"{tier} {one.hit_rate:.1%}" for tier, one in tiers.items() if one.served)
+        + f"), {total.false_hit_rate:.2%} of it wrong, recall {total.recall:.4f}"
     )
-    seconds: dict[str, list[float]] = defaultdict(list)
-    recalls: dict[str, list[float]] = defaultdict(list)
-    seen = np.zeros((len(stream), corpus.matrix.shape[1]), np.float32)  # the first len(known) rows
-    known: set[str] = set()
-    paraphrases = certified = 0
-    with Retriever(corpus, vectors, settings=DENSE, cache=cache) as retriever:
-        for text in stream:
-            started = time.perf_counter()
-            result = retriever.search(text, k=K)
-            seconds[result.tier].append(time.perf_counter() - started)
-            if result.tier != "miss":
-                found = np.array([int(hit.chunk.id) for hit in result.hits])
-                recalls[result.tier].append(truth.recall(text, found))
-            if text not in known:
-                vector = vectors.embed_queries([text])[0]
-                if known and float((seen[: len(known)] @ vector).max()) >= 0.8:
-                    paraphrases += 1
-                    certified += result.tier == "certified"
-                seen[len(known)] = vector
-                known.add(text)
-    outcomes = {tier: outcome(len(stream), found) for tier, found in recalls.items()}
-    return dict(seconds), outcomes, certified / max(paraphrases, 1), retriever
-
-
-def outcome(queries: int, recalls: Sequence[float]) -> Outcome:
-    false_hits = sum(recall < MIN_RECALL for recall in recalls)
-    return Outcome(queries, len(recalls), false_hits, float(np.mean(recalls)) if recalls else 1.0)
-
-
-def combined(outcomes: dict[str, Outcome]) -> Outcome:
-    served = sum(one.served for one in outcomes.values())
-    queries = max((one.queries for one in outcomes.values()), default=0)
-    recall = sum(one.recall * one.served for one in outcomes.values()) / max(served, 1)
-    return Outcome(queries, served, sum(one.false_hits for one in outcomes.values()), recall)
-
-
-def run_rule(rule: Rule, vectors: Vectors, truth: Truth, stream: Sequence[str]) -> Outcome:
-    recalls = []
-    for text in stream:
-        query = vectors.embed_queries([text])[0]
-        served = rule.look_up(query)
-        if served is None:
-            rule.store(query, truth.best[text])
-        else:
-            recalls.append(truth.recall(text, served))
-    return outcome(len(stream), recalls)
+    figures[f"{key}_hit_rate"] = round(total.hit_rate, 4)
+    figures[f"{key}_false_hit_rate"] = round(total.false_hit_rate, 5)
+    figures[f"{key}_bytes_per_list"] = round(bytes_per_list(retriever), 1)
+    for tier, one in tiers.items():
+        if one.served:
+            figures[f"{key}_{tier}_share"] = round(one.hit_rate, 4)
+            figures[f"{key}_{tier}_recall"] = round(one.recall, 5)
+            figures[f"{key}_{tier}_false_hits"] = one.false_hits
+    for name in ("paraphrased", "near"):
+        certified = outcome([one for one in asked if getattr(one, name)], tiers=["certified"])
+        figures[f"{key}_{name}_certified"] = round(certified.hit_rate, 4)
+        if not budget:
+            print(f"     certified of the {name}: {certified.hit_rate:.1%} of {certified.queries:,}")
+    if budget:
+        approximate, audit = tiers["approximate"], stats.audit
+        print(
+            f"     approximate: {approximate.served:,} served, {approximate.false_hits} wrong, recall"
+            f" {approximate.recall:.4f}; audited {audit.num_audited}, {audit.num_false_hits} false, at most"
+            f" {audit.upper_bound:.2%} with 95% confidence; {audit.num_suspensions} suspensions"
+        )
+        figures[f"{key}_audit_upper_bound"] = round(audit.upper_bound, 5)
+    return asked
 
 
 def candidates_of(
-    corpus: ChangingCorpus, vectors: Vectors, stream: Sequence[str]
+    corpus: ChangingCorpus, vectors: Vectors, stream: Stream
 ) -> dict[str, list[tuple[str, Callable[[], Rule]]]]:
     """Each peer at the settings to sweep; the first is its own."""
-    sample = vectors.embed_queries(list(dict.fromkeys(stream))[:500])
+    sample = vectors.embed_queries(stream.different[:500])
     thresholds = (0.9, 0.8, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999)
     taus = (0.5, 0.3, 0.2, 0.14, 0.1, 0.05)
     deltas = (0.01, 0.005, 0.02, 0.05, 0.1)
@@ -326,246 +225,119 @@ def peers(
     corpus: ChangingCorpus,
     vectors: Vectors,
     truth: Truth,
-    stream: Sequence[str],
+    stream: Stream,
     prefix: str,
-    figures: dict[str, object],
-) -> dict[str, list[Point]]:
-    """The peers at their own settings, and at the best ones within the budget; all settings as points."""
-    points = {}
+    figures: Figures,
+) -> tuple[float, dict[str, list[Point]]]:
+    """The best share of new wordings within the budget; and all peers at all settings, as points."""
+    points, best_of_all = {}, 0.0
     for name, settings in candidates_of(corpus, vectors, stream).items():
-        found = [(label, run_rule(make(), vectors, truth, stream)) for label, make in settings]
-        points[name] = [Point(one.false_hit_rate, one.hit_rate) for _, one in found]
-        own_label, own = found[0]
-        within = [one for one in found if one[1].false_hit_rate <= BUDGET]
-        label, best = max(within, key=lambda one: one[1].hit_rate, default=("none", Outcome(1, 0, 0, 1.0)))
+        runs = [(label, run_rule(make(), vectors, truth, stream)) for label, make in settings]
+        whole = [(label, outcome(asked)) for label, asked in runs]
+        new = [(label, outcome([one for one in asked if not one.repeated])) for label, asked in runs]
+        points[name] = [Point(one.false_hit_rate, one.hit_rate) for _, one in whole]
+        (own_label, own), (label, best), (new_label, best_new) = whole[0], within(whole), within(new)
+        best_of_all = max(best_of_all, best_new.hit_rate)
         print(
             f"   {name:13} at {own_label:6} {own.hit_rate:6.1%} served, {own.false_hit_rate:6.2%} of it "
-            f"wrong, recall {own.recall:.3f}; within {BUDGET:.0%}: {best.hit_rate:6.1%} served (at {label})"
+            f"wrong, recall {own.recall:.3f}; within {BUDGET:.0%}: {best.hit_rate:6.1%} (at {label}), "
+            f"of new wordings {best_new.hit_rate:5.1%} (at {new_label})"
         )
         key = f"{prefix}_{name.lower().replace(' ', '_')}"
         figures[f"{key}_hit_rate"] = round(own.hit_rate, 4)
         figures[f"{key}_false_hit_rate"] = round(own.false_hit_rate, 5)
         figures[f"{key}_hit_rate_within_budget"] = round(best.hit_rate, 4)
-    return points
+        figures[f"{key}_new_wordings_within_budget"] = round(best_new.hit_rate, 4)
+    return best_of_all, points
+
+
+def within(found: Sequence[tuple[str, Outcome]]) -> tuple[str, Outcome]:
+    """The setting with the most hits of those that keep the budget."""
+    kept = [one for one in found if one[1].false_hit_rate <= BUDGET and one[1].served]
+    return max(kept, key=lambda one: one[1].hit_rate, default=("none", Outcome(1, 0, 0, 1.0)))
 
 
 def draw(
     corpus: ChangingCorpus,
     vectors: Vectors,
     truth: Truth,
-    stream: Sequence[str],
-    size: int,
+    stream: Stream,
     peers_points: dict[str, list[Point]],
-    figures: dict[str, object],
 ) -> None:
     """Hit rate against false-hit rate, every rule at all its settings."""
     rules: dict[str, list[Point]] = {}
     for budget in (0.005, 0.01, 0.02, 0.05):
-        _, outcomes, _, _ = run_cache(corpus, vectors, truth, stream, budget=budget)
-        total = combined(outcomes)
+        total = outcome(run_cache(corpus, vectors, truth, stream, budget=budget)[0])
         rules.setdefault("ours", []).append(Point(total.false_hit_rate, total.hit_rate))
-        approximate = outcomes.get("approximate", Outcome(1, 0, 0, 1.0))
-        figures[f"chunks_{size}_budget_{budget:g}_approximate_false_hit_rate"] = round(
-            approximate.false_hit_rate, 5
-        )
-    rules |= peers_points
-    if not figures["quick"]:
-        title = f"qqp_pairs, {len(stream):,} queries, {size:,} chunks, a false hit: recall@5 < {MIN_RECALL}"
-        PICTURE.write_text(rates_svg(title, rules), encoding="utf-8")
+    count, size = len(stream.texts), len(corpus.matrix)
+    title = f"{stream.name}, {count:,} queries, {size:,} chunks, a false hit: recall@5 < {MIN_RECALL}"
+    PICTURE.write_text(rates_svg(title, rules | peers_points), encoding="utf-8")
 
 
-# --- latency
+# --- what memory and time buy
 
 
-def lookups(
-    retriever: Retriever, vectors: Vectors, stream: Sequence[str], key: str, figures: dict[str, object]
-) -> None:
-    """The look-up alone: which past queries to read, without reading them."""
-    cache, corpus = retriever.cache, retriever.index
-    space = next(iter(cache._tables), None)
-    if space is None:
-        return
-    taken = []
-    for text in stream[:1000]:
-        query = vectors.embed_queries([text])[0]
-        started = time.perf_counter()
-        cache.certified(corpus, space, query, k=K, max_chunks=corpus.count(None) // 8)
-        taken.append(time.perf_counter() - started)
-    p50, p99 = (float(np.percentile(taken, q)) * 1e3 for q in (50, 99))
-    lists = cache.stats().num_lists
-    print(f"     look-up among {lists:,} past queries: p50 {p50:.3f} ms, p99 {p99:.3f} ms")
-    figures[f"{key}_lookup_lists"] = lists
-    figures[f"{key}_lookup_p50_ms"], figures[f"{key}_lookup_p99_ms"] = round(p50, 4), round(p99, 4)
-
-
-def plain(
-    corpus: ChangingCorpus, vectors: Vectors, one: Traffic, size: int, figures: dict[str, object]
-) -> None:
-    """A search of all vectors by FAISS, without any cache."""
-    import faiss
-
-    flat = faiss.IndexFlatIP(corpus.matrix.shape[1])
-    flat.add(corpus.matrix)
-    texts = list(dict.fromkeys(text for group in one.groups for text in group if text in vectors._by_text))
-    taken = []
-    for text in texts[:100]:
-        query = vectors.embed_queries([text])
-        started = time.perf_counter()
-        flat.search(query, K)
-        taken.append(time.perf_counter() - started)
-    p50 = float(np.median(taken)) * 1e3
-    print(f"   a plain search of the vectors: p50 {p50:.3f} ms")
-    figures[f"chunks_{size}_plain_search_p50_ms"] = round(p50, 4)
-
-
-# --- safety
-
-
-def regimes(
-    chunks: np.ndarray,
-    vectors: Vectors,
-    traffic: Sequence[Traffic],
-    data: Path,
-    count: int,
-    figures: dict[str, object],
-) -> None:
-    """How much of what is served is unsafe where caches go wrong; beside GPTCache's rule."""
-    pairs = [(group[0], group[1]) for group in traffic[0].groups if len(group) > 1 and group[0] != group[1]]
-    misses = near_misses(data)[:count]
-    polar = [(pair.one, pair.other) for pair in polarity()]
-    everything = {text for pair in [*pairs[:count], *misses, *polar] for text in pair}
-    vectors.of(f"pairs-{count}", sorted(everything))
-    print("\nregimes: unsafe answers among all second questions")
-    few = chunks[:500] / 1  # a bounded knowledge base: the k best of any question are far from sure
-    document = 0.3 * chunks[:2000] + 0.7 * chunks[0]  # a long document: chunks alike
-    document = (document / np.linalg.norm(document, axis=1, keepdims=True)).astype(np.float32)
-    cases = {
-        "exact repeat": (chunks, [(one, one) for one, _ in pairs[:count]], 0),
-        "paraphrase": (chunks, pairs[:count], 0),
-        "near miss": (chunks, misses, 0),
-        "document drift": (chunks, pairs[:count], 20),
-        "long shared document": (document, pairs[:count], 0),
-        "bounded knowledge base": (few, pairs[:count], 0),
-        "polarity": (chunks, polar, 0),
-    }
-    for name, (matrix, asked, drift) in cases.items():
-        unsafe, served = pair_by_pair(matrix, vectors, asked, drift=drift, budget=BUDGET)
-        theirs, theirs_served = pair_by_rule(matrix, vectors, asked, drift=drift)
+def longer_lists(corpus: ChangingCorpus, vectors: Vectors, stream: Stream, figures: Figures) -> None:
+    """Certified and approximate shares by the length of the lists that are kept."""
+    size = len(corpus.matrix)
+    lengths = [length for length in _LONGER_LISTS if length <= size // 10] or [size // 10]
+    print(f" {stream.name}: what longer lists buy")
+    truth = Truth(corpus, vectors, stream.different, length=lengths[-1])
+    for length in lengths:
+        asked, retriever = run_cache(corpus, vectors, truth, stream, budget=BUDGET, candidates=length)
+        new = [one for one in asked if not one.repeated]
+        groups = {name: [one for one in asked if getattr(one, name)] for name in ("paraphrased", "near")}
+        certified = {name: outcome(some, tiers=["certified"]).hit_rate for name, some in groups.items()}
+        approximate = outcome(new, tiers=["approximate"])
+        kilobytes = bytes_per_list(retriever) / 1e3
+        taken = [one.seconds for one in asked if one.tier == "certified"]
+        p50 = float(np.median(taken)) * 1e3 if taken else math.nan
         print(
-            f"  {name:23} ours {unsafe / len(asked):6.2%} unsafe of {served / len(asked):5.1%} served; "
-            f"GPTCache's rule {theirs / len(asked):6.2%} of {theirs_served / len(asked):5.1%}"
+            f"   {length:>6,} chunks, {kilobytes:.1f} kB an entry: certified"
+            f" {certified['paraphrased']:.1%} of the paraphrased, {certified['near']:.1%} of the near ones,"
+            f" in {p50:.2f} ms; approximate {approximate.hit_rate:.1%} of new wordings,"
+            f" {approximate.false_hits} of {approximate.served} wrong"
         )
-        key = f"regime_{name.replace(' ', '_')}"
-        figures[f"{key}_unsafe"] = round(unsafe / len(asked), 5)
-        figures[f"{key}_served"] = round(served / len(asked), 4)
-        figures[f"{key}_gptcache_unsafe"] = round(theirs / len(asked), 5)
-    caught = sum(not may_share(*pair) for pair in polar)
-    print(f"  the guard alone keeps {caught} of {len(polar)} polarity pairs apart")
-    figures["polarity_pairs"], figures["polarity_pairs_kept_apart"] = len(polar), caught
+        key = f"chunks_{size}_{stream.name}_candidates_{length}"
+        figures[f"{key}_bytes_per_entry"] = round(1e3 * kilobytes, 1)
+        figures[f"{key}_paraphrased_certified"] = round(certified["paraphrased"], 4)
+        figures[f"{key}_near_certified"] = round(certified["near"], 4)
+        figures[f"{key}_approximate_share"] = round(approximate.hit_rate, 4)
+        figures[f"{key}_certified_p50_ms"] = round(p50, 4)
+    corpus.known.clear()
 
 
-def pair_by_pair(
-    matrix: np.ndarray,
-    vectors: Vectors,
-    asked: Sequence[tuple[str, str]],
-    *,
-    drift: int,
-    budget: float,
-) -> tuple[int, int]:
-    """Unsafe and served second questions, the corpus changing near them in between if `drift` is set.
-
-    The first pass over the pairs is what the approximate tier has learnt from, as it would have in use.
-    """
-    corpus = ChangingCorpus(matrix, spare=2 * drift * len(asked))
-    cache = RetrievalCache(
-        max_bytes=CACHE_BYTES,
-        candidates=min(CANDIDATES, len(matrix) // 10),
-        max_false_hit_rate=budget,
-        min_recall=MIN_RECALL,
-    )
-    unsafe = served = 0
-    with Retriever(corpus, vectors, settings=DENSE, cache=cache) as retriever:
-        for first, second in asked:
-            retriever.search(first, k=K)
-            change(corpus, vectors, second, drift)
-            result = retriever.search(second, k=K)
-            if result.tier != "miss":
-                served += 1
-                unsafe += is_unsafe(corpus, vectors, second, [int(hit.chunk.id) for hit in result.hits])
-    return unsafe, served
+def warmed_up(corpus: ChangingCorpus, vectors: Vectors, stream: Stream, figures: Figures) -> None:
+    """What is served of a long stream, early and late."""
+    truth = Truth(corpus, vectors, stream.different)
+    asked, _ = run_cache(corpus, vectors, truth, stream, budget=BUDGET)
+    print(f"\n{stream.name}, {len(corpus.matrix):,} chunks: what is served after so many queries")
+    edges = [0, *(len(asked) // part for part in (20, 4, 2)), len(asked)]
+    for start, end in pairwise(edges):
+        tiers = {
+            tier: outcome(asked[start:end], tiers=[tier]) for tier in ("exact", "certified", "approximate")
+        }
+        proven = tiers["exact"].hit_rate + tiers["certified"].hit_rate
+        total = outcome(asked[start:end])
+        print(
+            f"   {start:>6,} to {end:>6,}: exact {tiers['exact'].hit_rate:.1%} + certified"
+            f" {tiers['certified'].hit_rate:.1%} = {proven:.1%}; approximate"
+            f" {tiers['approximate'].hit_rate:.1%}; {total.false_hits} of {total.served:,} wrong"
+        )
+        figures[f"warm_{stream.name}_{end}_proven_share"] = round(proven, 4)
+        figures[f"warm_{stream.name}_{end}_hit_rate"] = round(total.hit_rate, 4)
+        figures[f"warm_{stream.name}_{end}_false_hits"] = total.false_hits
+    corpus.known.clear()
 
 
-def pair_by_rule(
-    matrix: np.ndarray, vectors: Vectors, asked: Sequence[tuple[str, str]], *, drift: int
-) -> tuple[int, int]:
-    corpus, rule = ChangingCorpus(matrix, spare=2 * drift * len(asked)), gptcache()
-    unsafe = served = 0
-    for first, second in asked:
-        query = vectors.embed_queries([first])[0]
-        if rule.look_up(query) is None:
-            rule.store(query, corpus.search(query, K)[0])
-        change(corpus, vectors, second, drift)
-        found = rule.look_up(vectors.embed_queries([second])[0])
-        if found is not None:
-            served += 1
-            unsafe += is_unsafe(corpus, vectors, second, found.tolist())
-    return unsafe, served
+def bytes_per_list(retriever: Retriever) -> float:
+    """As the cache accounts for them: the question's vector, its list, and what finds it."""
+    sizes = [entry.size for table in retriever.cache._tables.values() for entry in table]
+    return float(np.mean(sizes)) if sizes else math.nan
 
 
-def change(corpus: ChangingCorpus, vectors: Vectors, text: str, drift: int) -> None:
-    """The best chunk goes, and a better one than any comes."""
-    query = vectors.embed_queries([text])[0]
-    for number in corpus.search(query, min(drift, 3))[0].tolist() if drift else []:
-        noise = np.random.default_rng(number).standard_normal(len(query)).astype(np.float32)
-        better = query + 0.3 * noise / np.linalg.norm(noise)
-        corpus.remove(number)
-        corpus.add((better / np.linalg.norm(better)).astype(np.float32))
-
-
-def is_unsafe(corpus: ChangingCorpus, vectors: Vectors, text: str, found: Sequence[int]) -> bool:
-    true, _ = corpus.search(vectors.embed_queries([text])[0], K)
-    return float(np.isin(true, found).mean()) < MIN_RECALL
-
-
-def updates(
-    chunks: np.ndarray,
-    vectors: Vectors,
-    traffic: Sequence[Traffic],
-    count: int,
-    figures: dict[str, object],
-) -> None:
-    """Entries before and after so many random updates, and whether any answer is stale."""
-    rng = np.random.default_rng(4)
-    half = len(chunks) // 2
-    corpus = ChangingCorpus(chunks[:half], spare=count)
-    texts = [group[0] for group in traffic[0].groups if group[0] in vectors._by_text][:300]
-    cache = RetrievalCache(max_bytes=CACHE_BYTES, candidates=min(CANDIDATES, half // 5))
-    asked = stale = 0
-    missed: set[str] = set()  # past questions that had to be searched for again
-    with Retriever(corpus, vectors, settings=DENSE, cache=cache) as retriever:
-
-        def ask(text: str) -> int:
-            result = retriever.search(text, k=K)
-            if result.tier == "miss":
-                missed.add(text)
-            true, _ = corpus.search(vectors.embed_queries([text])[0], K)
-            return {int(hit.chunk.id) for hit in result.hits} != set(true.tolist())
-
-        for text in texts:
-            retriever.search(text, k=K)
-        for i in range(count):
-            if i % 2:
-                corpus.add(chunks[half + int(rng.integers(len(chunks) - half))])
-            else:
-                corpus.remove(int(rng.choice(corpus.alive())))
-            if i % 20 == 0:
-                asked, stale = asked + 1, stale + ask(texts[int(rng.integers(len(texts)))])
-        for text in texts:
-            asked, stale = asked + 1, stale + ask(text)
-    survived = 1 - len(missed) / max(len(texts), 1)
-    print(f"\n{count:,} updates: {survived:.1%} of the entries still serve; {stale} of {asked} answers stale")
-    figures["updates"], figures["updates_stale"] = count, stale
-    figures["updates_surviving_share"] = round(survived, 4)
+def share(flags: Sequence[bool]) -> float:
+    return sum(flags) / max(len(flags), 1)
 
 
 if __name__ == "__main__":

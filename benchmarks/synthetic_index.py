@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -39,12 +40,19 @@ def build(folder: Path, embedder: Embedder, num_chunks: int) -> Index:
     """An index with so many chunks, opened."""
     base = sentences()
     vectors = embedder.embed_documents(base)
+    rng = np.random.default_rng(0)
+    sizes = (min(_CHUNKS_PER_DOCUMENT, num_chunks - i) for i in range(0, num_chunks, _CHUNKS_PER_DOCUMENT))
+    return build_of(folder, embedder, (one for size in sizes for one in _vary(base, vectors, size, rng)))
+
+
+def build_of(folder: Path, embedder: Embedder, chunks: Iterable[tuple[str, np.ndarray]]) -> Index:
+    """An index with these texts and vectors, opened."""
     index = Index.open(folder, embedder=embedder)
     index.catalog.add_hook(index.lexical)
-    rng = np.random.default_rng(0)
-    for start in range(0, num_chunks, _CHUNKS_PER_DOCUMENT):
-        count = min(_CHUNKS_PER_DOCUMENT, num_chunks - start)
-        _store(index, embedder, start, list(_vary(base, vectors, count, rng)))
+    remaining, start = iter(chunks), 0
+    while some := list(islice(remaining, _CHUNKS_PER_DOCUMENT)):
+        _store(index, embedder, start, some)
+        start += len(some)
     return index
 
 
