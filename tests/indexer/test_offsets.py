@@ -45,7 +45,7 @@ def test_every_chunk_of_the_example_corpus_is_where_it_says(index: Index, parsed
     assert findings.chunks > findings.documents
     assert findings.wrong == []
     assert findings.outside == []
-    assert findings.pdf_chunks > 0
+    assert findings.pdf.chunks > 0
 
 
 def test_the_words_of_a_pdf_lie_in_their_boxes_on_their_page(index: Index, pdf: Path):
@@ -53,10 +53,10 @@ def test_the_words_of_a_pdf_lie_in_their_boxes_on_their_page(index: Index, pdf: 
     findings = offsets.check(index)
     assert findings.wrong == []
     assert findings.outside == []
-    assert findings.pdf_chunks == findings.chunks >= 8
-    assert findings.words >= 4 * 2 * 36
-    assert findings.share_inside == 1
-    assert findings.share_of_boxes > 0.95
+    assert findings.pdf.chunks == findings.chunks >= 8
+    assert findings.pdf.words >= 4 * 2 * 36
+    assert findings.pdf.share_inside == 1
+    assert findings.pdf.share_of_boxes > 0.95
 
 
 def test_only_the_files_below_the_folders_are_looked_at(index: Index, pdf: Path, corpus: Path):
@@ -89,8 +89,8 @@ def test_the_check_would_notice_words_outside_their_boxes_and_boxes_on_another_p
     findings = offsets.check(index)
     assert len(findings.outside) == 2  # one is elsewhere, one has a word once too often
     assert [line.rpartition(" ")[2] for line in findings.wrong] == ["text", "[2]", "text"]
-    assert findings.share_inside < 1
-    assert findings.share_of_boxes < 0.95  # the boxes of one are the whole page
+    assert findings.pdf.share_inside < 1
+    assert findings.pdf.share_of_boxes < 0.95  # the boxes of one are the whole page
 
 
 def test_folding_undoes_ligatures_case_and_breaks():

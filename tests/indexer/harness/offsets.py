@@ -4,8 +4,10 @@
 
 For every chunk, the document's normalised text at [start:end) must be the chunk's text, and all its boxes
 must be on its page. For PDFs, the words of the chunk are looked for in what pdfium finds inside the chunk's
-boxes, each as often as the chunk has it; pages that are turned, and those whose text came from OCR, are
-counted and not looked at. With `--index`, the files are in that index already, such as the torture's.
+boxes, each as often as the chunk has it; pages that are turned, and scans, are counted and not looked at.
+PDFs of which a page or a picture was read by OCR have a count of their own: pdfium knows no words of
+pictures, and where a text layer does not say what the page shows, OCR does. With `--index`, the files are in
+that index already, such as the torture's.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from harness import figures
 from indexer import catalog_reader
 from indexer.index import Index
 from indexer.parsers import ParseOptions
+from indexer.parsers.pdf_annotations import AnnotationReader
 from indexer.types import Box, Chunk
 
 LEAST_SHARE = 0.98  # of the words of PDFs that must lie in their boxes
@@ -39,23 +42,18 @@ _FEW_CHARACTERS = 40  # on a page that is a scan
 
 
 @dataclass(slots=True)
-class Findings:
-    """What was looked at, and what was wrong."""
+class WordsInBoxes:
+    """Words of chunks with boxes, looked for in their boxes."""
 
-    documents: int = 0
     chunks: int = 0
-    pdf_chunks: int = 0  # with boxes, on pages with a text layer
-    pdf_chunks_not_looked_at: int = 0
     words: int = 0
     words_outside: int = 0
     characters: int = 0  # letters and digits of those chunks
     characters_in_boxes: int = 0  # and of all that lies in their boxes
-    wrong: list[str] = field(default_factory=list)  # offsets and pages
-    outside: list[str] = field(default_factory=list)  # the chunks with words outside their boxes
 
     @property
     def share_inside(self) -> float:
-        """Of the words of PDFs that were looked for."""
+        """Of the words."""
         return 1 - self.words_outside / self.words if self.words else 1.0
 
     @property
@@ -64,10 +62,23 @@ class Findings:
         return self.characters / self.characters_in_boxes if self.characters_in_boxes else 1.0
 
 
+@dataclass(slots=True)
+class Findings:
+    """What was looked at, and what was wrong."""
+
+    documents: int = 0
+    chunks: int = 0
+    pdf: WordsInBoxes = field(default_factory=WordsInBoxes)
+    pdf_with_ocr: WordsInBoxes = field(default_factory=WordsInBoxes)  # of some page or picture
+    pdf_chunks_not_looked_at: int = 0
+    wrong: list[str] = field(default_factory=list)  # offsets and pages
+    outside: list[str] = field(default_factory=list)  # the chunks without OCR with words outside their boxes
+
+
 def check(index: Index, folders: Sequence[Path] = (Path("/"),)) -> Findings:
     """Look at every chunk of the files below some folders, which must still be as they were."""
     findings = Findings()
-    for chunks in _documents(index):
+    for parser, chunks in _documents(index):
         paths = [Path(uri) for uri in chunks[0].uris]
         here = [path for path in paths if any(path.is_relative_to(folder) for folder in folders)]
         if not here:
@@ -76,16 +87,19 @@ def check(index: Index, folders: Sequence[Path] = (Path("/"),)) -> Findings:
         findings.chunks += len(chunks)
         _check_text(index.document_text(chunks[0].document_id), chunks, findings)
         if here[0].suffix.lower() == ".pdf":
-            _check_pdf(here[0], chunks, findings)
+            _check_pdf(here[0], chunks, findings, with_ocr="ocr" in parser)
     return findings
 
 
-def _documents(index: Index) -> Iterator[list[Chunk]]:
-    """The chunks of one document after the other."""
+def _documents(index: Index) -> Iterator[tuple[str, list[Chunk]]]:
+    """What one document after the other was read with, and its chunks."""
     with index.catalog.read() as connection:
-        rows = connection.execute("SELECT document, id FROM chunks ORDER BY document, ordinal").fetchall()
-        for _, group in itertools.groupby(rows, key=lambda row: row[0]):
-            yield catalog_reader.load_chunks(connection, [id_ for _, id_ in group])
+        rows = connection.execute(
+            "SELECT document, parser, chunks.id FROM chunks JOIN documents ON documents.rowid = document"
+            " ORDER BY document, ordinal"
+        ).fetchall()
+        for (_, parser), group in itertools.groupby(rows, key=lambda row: row[:2]):
+            yield parser, catalog_reader.load_chunks(connection, [id_ for _, _, id_ in group])
 
 
 def _check_text(text: str, chunks: Iterable[Chunk], findings: Findings) -> None:
@@ -97,32 +111,38 @@ def _check_text(text: str, chunks: Iterable[Chunk], findings: Findings) -> None:
             findings.wrong.append(f"{chunk.uri} page {chunk.page}: boxes on {sorted(pages)}")
 
 
-def _check_pdf(path: Path, chunks: Sequence[Chunk], findings: Findings) -> None:
+def _check_pdf(path: Path, chunks: Sequence[Chunk], findings: Findings, *, with_ocr: bool) -> None:
     with pypdfium2.PdfDocument(path) as pdf:
+        annotations = AnnotationReader(pdf)
         for page_number, group in itertools.groupby(chunks, key=lambda chunk: chunk.page):
             if page_number is None or not 1 <= page_number <= len(pdf):
                 findings.wrong.append(f"{path}: there is no page {page_number}")
                 continue
             page = pdf[page_number - 1]
+            # Comments, form fields and addresses of links stand on the page without being part of it.
+            beside = folded("".join([*annotations.lines(page), *annotations.links(page, "")]))
             for chunk in group:
-                _check_words(page, chunk, findings)
+                _check_words(page, beside, chunk, findings, with_ocr=with_ocr)
 
 
-def _check_words(page: pypdfium2.PdfPage, chunk: Chunk, findings: Findings) -> None:
+def _check_words(
+    page: pypdfium2.PdfPage, beside: str, chunk: Chunk, findings: Findings, *, with_ocr: bool
+) -> None:
     textpage = page.get_textpage()
     if not chunk.boxes or page.get_rotation() or textpage.count_chars() < _FEW_CHARACTERS:
         findings.pdf_chunks_not_looked_at += 1
         return
-    findings.pdf_chunks += 1
+    found = findings.pdf_with_ocr if with_ocr else findings.pdf
     inside = folded("".join(_text_in(page, textpage, box) for box in chunk.boxes))
     words = Counter(word for word in map(folded, chunk.text.split()) if word)
-    missing = {word: count - inside.count(word) for word, count in words.items()}
+    missing = {word: count - inside.count(word) - beside.count(word) for word, count in words.items()}
     outside = [word for word, count in missing.items() for _ in range(count)]
-    findings.words += words.total()
-    findings.words_outside += len(outside)
-    findings.characters += len(folded(chunk.text))
-    findings.characters_in_boxes += len(inside)
-    if outside:
+    found.chunks += 1
+    found.words += words.total()
+    found.words_outside += len(outside)
+    found.characters += len(folded(chunk.text))
+    found.characters_in_boxes += len(inside)
+    if outside and not with_ocr:
         findings.outside.append(f"{chunk.uri} page {chunk.page}: {' '.join(outside[:8])}")
 
 
@@ -158,13 +178,16 @@ def main() -> int:
             findings = check(index, folders)
     else:
         findings = _check_anew(folders, arguments)
+    pdf, with_ocr = findings.pdf, findings.pdf_with_ocr
     lines = [
         f"{findings.chunks:,} chunks of {findings.documents:,} documents: {len(findings.wrong)} with a wrong"
         " place.",
-        f"{findings.pdf_chunks:,} chunks of PDFs: {findings.share_inside:.2%} of {findings.words:,} words lie"
-        f" inside their chunk's boxes, and {findings.share_of_boxes:.2%} of what lies in the boxes is of the"
-        f" chunks; {findings.pdf_chunks_not_looked_at:,} more chunks are on turned pages or scans, or have no"
-        " boxes.",
+        f"{pdf.chunks:,} chunks of PDFs: {pdf.share_inside:.2%} of {pdf.words:,} words lie inside their"
+        f" chunk's boxes, and {pdf.share_of_boxes:.2%} of what lies in the boxes is of the chunks.",
+        f"{with_ocr.chunks:,} chunks of PDFs of which a page or a picture was read by OCR:"
+        f" {with_ocr.share_inside:.2%} of {with_ocr.words:,} words are in the text layer inside their boxes;"
+        " it has no words of pictures.",
+        f"{findings.pdf_chunks_not_looked_at:,} more chunks are on turned pages or scans, or have no boxes.",
         f"{time.perf_counter() - started:,.0f} s.",
     ]
     print(*lines, sep="\n")
@@ -172,13 +195,13 @@ def main() -> int:
     summary = {
         "chunks": findings.chunks,
         "wrong": len(findings.wrong),
-        "share_inside": round(findings.share_inside, 5),
-        "share_of_boxes": round(findings.share_of_boxes, 5),
+        "share_inside": round(pdf.share_inside, 5),
+        "share_of_boxes": round(pdf.share_of_boxes, 5),
     }
     print(json.dumps({"harness": "offsets", **summary}))
     if arguments.record:
         figures.record("offsets", lines)
-    return 1 if findings.wrong or findings.share_inside < LEAST_SHARE else 0
+    return 1 if findings.wrong or pdf.share_inside < LEAST_SHARE else 0
 
 
 def _check_anew(folders: Sequence[Path], arguments: argparse.Namespace) -> Findings:

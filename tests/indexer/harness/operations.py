@@ -28,7 +28,7 @@ import numpy as np
 from store_fakes import HashingEmbedder, InProcessReader
 
 from harness import figures
-from indexer import reading
+from indexer import ingest, reading
 from indexer.chunking import chunk_document, embedding_text
 from indexer.index import Index
 from indexer.parsers import parse
@@ -42,6 +42,7 @@ QUERIES = ("ferry crode", "milde tion heron", "cron")
 FOLDERS = ("east", "west")
 _KS = (1, 10)
 _MOST_OPERATIONS = 200  # between two ingests
+_WINDOWS = (2, 16, 512)  # files: in small ones commits overtake what was decided ahead of them
 _VERIFY_EVERY = 50  # ingests
 _PATHS_A_FOLDER = 100
 VISIBLE_SECONDS = 1.0  # until a server's answers are those of the ingest that has just ended
@@ -170,6 +171,7 @@ def run(
                 corpus.change()
                 account.operations += 1
             prune = rng.random() < 0.8
+            ingest.WINDOW_FILES = rng.choice(_WINDOWS)
             report = index.ingest([corpus.folder], prune=prune)
             account.ingests += 1
             assert report.found == len(corpus.present), "a file is not accounted for"
@@ -256,12 +258,13 @@ def _verify(server: Index) -> None:
 
 @contextlib.contextmanager
 def _parsing_in_process() -> Iterator[None]:
-    real = reading.open_reader
+    """And in windows that `run` chooses."""
+    reader, window = reading.open_reader, ingest.WINDOW_FILES
     reading.open_reader = lambda settings, embedder: InProcessReader(settings, embedder, [])
     try:
         yield
     finally:
-        reading.open_reader = real
+        reading.open_reader, ingest.WINDOW_FILES = reader, window
 
 
 def main() -> int:

@@ -146,13 +146,16 @@ class World:
             return Recovery(seconds, index.generation, stats.files.get("indexed", 0), stats.chunks, answers)
 
     def recover_large(self, num_chunks: int) -> Recovery:
-        """The recovery of an index of about so many chunks, killed when it was to write its checkpoint."""
+        """The recovery of an index of about so many chunks, killed when it was to write its checkpoint.
+
+        The quickest of three: it is always the same work, and another program may hold up one of them.
+        """
         self.restore("empty")
         rng = random.Random(3)
         paragraphs = (" ".join(rng.choices(WORDS, k=40)) for _ in range(num_chunks))
         (self.corpus / "large.txt").write_text("\n\n".join(paragraphs))
         assert self.ingest("writing a checkpoint:1", wide=True) == KILLED
-        return self.recover(WideEmbedder())
+        return min((self.recover(WideEmbedder()) for _ in range(3)), key=lambda recovery: recovery.seconds)
 
     def close(self) -> None:
         self._child.stdin.close()
