@@ -25,6 +25,7 @@ from pathlib import Path
 from serving import CORPUS, median, percentile, read_questions
 
 from ragserve import Answer, Pipeline, Session
+from retriever import QueuedQueries
 
 PAUSE_SECONDS = 0.3
 _WAYS = ("pipeline", "told", "guessing", "typed")
@@ -63,10 +64,9 @@ def main() -> int:
 def answered(pipeline: Pipeline, way: str, questions: list[str]) -> tuple[list[Answer], list[float]]:
     """The answers to all questions, and the seconds of each."""
     answers, seconds = [], []
-    opened = pipeline.session() if way != "pipeline" else nullcontext()
+    told = [QueuedQueries(questions)] if way == "told" else []
+    opened = pipeline.session(guesses=not told, sources=told) if way != "pipeline" else nullcontext()
     with opened as session:
-        if way == "told":
-            session.expect(questions, use_cache=False)
         ask: Callable[..., Answer] = session.ask if session is not None else pipeline.ask
         for question in questions:
             if way == "typed":

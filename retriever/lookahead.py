@@ -80,9 +80,10 @@ class LookaheadRetriever:
     """Answers `get` from results that one background thread retrieved before they were asked for.
 
     After every query, the sources are asked for up to `window` next ones, which are searched for in one
-    batch. A result is handed out once, only for the same query and options, and only while the index is in
-    the state in which it was searched; an error goes to the caller who asks for that query. Each source has a
-    gate that closes when its guesses cost more than they spare. Close it, or use it as a context manager.
+    batch; it begins when no caller's search is running, so that it holds up none. A result is handed out
+    once, only for the same query and options, and only while the index is in the state in which it was
+    searched; an error goes to the caller who asks for that query. Each source has a gate that closes when its
+    guesses cost more than they spare. Close it, or use it as a context manager.
     """
 
     def __init__(
@@ -237,6 +238,7 @@ class LookaheadRetriever:
                 self._asking[key] -= 1
                 if not self._asking[key]:
                     del self._asking[key]
+                self._changed.notify_all()
 
     def _wait_for(self, prefetch: _Prefetch) -> bool:
         """Whether the result, once it is there, is still what a search would find."""
@@ -317,7 +319,9 @@ class LookaheadRetriever:
             with self._changed:
                 self._round_running = False
                 self._changed.notify_all()
-                self._changed.wait_for(lambda: self._closed or self._next_round is not None)
+                self._changed.wait_for(
+                    lambda: self._closed or (self._next_round is not None and not self._asking)
+                )
                 if self._closed or self._next_round is None:
                     return
                 options, self._next_round, self._round_running = self._next_round, None, True

@@ -43,6 +43,7 @@ def query(
     code is 0 all the same, because the question was answered truthfully.
     """
     from ragserve.rounds import check_rounds
+    from retriever import QueuedQueries
 
     settings = settings_from(**chosen)
     asked = read_questions(questions or [], file, max_chars=settings.max_question_chars)
@@ -61,8 +62,8 @@ def query(
         if len(asked) == 1:
             _show_answer(pipeline, asked[0], filters, rounds=rounds, explain=explain)
             return
-        with pipeline.session(guesses=False) as session:
-            session.expect(asked, filters=filters)  # each while those before it are being answered
+        queue = QueuedQueries(asked, max_queries=len(asked))  # looked for while those before are answered
+        with pipeline.session(guesses=False, sources=[queue]) as session:
             for number, question in enumerate(asked):
                 heading = output.fill(question, first="> ", width=_width())
                 output.print_text(("\n" if number else "") + heading)

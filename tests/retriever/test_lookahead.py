@@ -77,20 +77,20 @@ def test_a_query_that_is_being_retrieved_is_waited_for(ahead, retriever):
     assert ahead.stats().seconds_saved == 0  # the callers waited for all of it
 
 
-def test_a_query_that_is_being_searched_for_is_not_retrieved_ahead(ahead, retriever, monkeypatch):
-    search_batch, queries = retriever.search_batch, []
+def test_nothing_is_retrieved_ahead_while_a_caller_waits_for_a_search(ahead, retriever, monkeypatch):
+    search_batch, waited = retriever.search_batch, []
 
     def search(batch, **options):
-        if not queries:  # the caller's own search: meanwhile somebody expects the same query
-            queries.append(batch)
+        if not waited:  # the caller's own search: meanwhile somebody expects this query and another
             ahead.expect(["a", "b"])
-            idle(ahead)
+            waited.append(ahead.wait_until_idle(0.01))
         return search_batch(batch, **options)
 
     monkeypatch.setattr(retriever, "search_batch", search)
     ahead.get("a")
     idle(ahead)
-    assert (retriever.asked, retriever.ahead) == (["a"], [["b"]])
+    assert waited == [False]
+    assert [call.queries for call in retriever.calls] == [["a"], ["b"]]
 
 
 def test_white_space_makes_no_other_query_but_options_do(ahead, retriever):
