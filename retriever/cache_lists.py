@@ -17,6 +17,7 @@ NUM_TOP_SCORES = 64
 # A chunk is put on a list if its similarity may exceed the list's radius, however the product was rounded.
 _ROUNDING = 1e-4
 _CHOICE = 32  # past queries that a proof may be made of: those that prove the most each by itself
+_HOPE = 0.25  # more than that no proof has been seen to gain from further lists
 _SPARSE = 256  # numbers up to so many times as many as there are on the lists are marked, not sorted
 
 
@@ -129,9 +130,10 @@ class ListTable:
         if len(alone) > _CHOICE:
             best = np.argpartition(alone, _CHOICE - 1)[:_CHOICE]
             slots, similarities, alone = slots[best], similarities[best], alone[best]
-        slots, similarities = slots[alone < 1], similarities[alone < 1]
-        if not len(slots):
+        top = self._entries[slots[similarities.argmax()]].top_scores if len(slots) else ()
+        if not len(top) or alone.min() > min(top[min(k, len(top)) - 1] + _HOPE, 1 - 1e-9):
             return None
+        slots, similarities = slots[alone < 1], similarities[alone < 1]
         rows, radii = self._vectors.rows[slots], self._radii[slots]
         bound, weights = bound_outside(query, rows, radii, max_lists=max_lists)
         slots, similarities = slots[weights > 0], similarities[weights > 0]

@@ -43,11 +43,14 @@ def bound_outside(
     `query` (dimension,) and `list_queries` (n, dimension) float32, `radii` (n,). A list of weight 0 adds
     nothing; up to `max_lists` have another.
     """
-    query, list_queries = query.astype(np.float64), list_queries.astype(np.float64)
     reach = radii.astype(np.float64) + _ROUNDING
-    weights = _weights(list_queries, list_queries @ query, reach, max_lists or len(reach))
-    rest = np.linalg.norm(query - weights @ list_queries)
-    return float(rest * (1 + _UNIT_TOLERANCE) + weights @ reach) + _ROUNDING, weights
+    weights = _weights(
+        list_queries, (list_queries @ query).astype(np.float64), reach, max_lists or len(reach)
+    )
+    # Whatever the weights are, this is a bound: only here does it matter how precisely is reckoned.
+    used = np.flatnonzero(weights)
+    rest = np.linalg.norm(query.astype(np.float64) - weights[used] @ list_queries[used].astype(np.float64))
+    return float(rest * (1 + _UNIT_TOLERANCE) + weights[used] @ reach[used]) + _ROUNDING, weights
 
 
 def _weights(
@@ -63,11 +66,12 @@ def _weights(
     products = {active[0]: list_queries @ list_queries[active[0]]}  # (n,) each, by number
     weights = np.zeros(len(reach))
     for _ in range(2 * max_lists):
-        rows = np.stack([products[i] for i in active])
-        inverse = np.linalg.inv(rows[:, active] + 1e-9 * np.eye(len(active)))  # two lists may have one query
+        rows = np.stack([products[i] for i in active]).astype(np.float64)
+        gram = rows[:, active] + 1e-6 * np.eye(len(active))  # two lists may have one query
         b, c = similarities[active], reach[active]
-        rest = np.sqrt(max(1 - b @ inverse @ b, 1e-12) / max(1 - c @ inverse @ c, 1e-12))
-        found = inverse @ (b - rest * c)
+        by_b, by_c = np.linalg.solve(gram, np.stack([b, c], axis=1)).T
+        rest = np.sqrt(max(1 - b @ by_b, 1e-12) / max(1 - c @ by_c, 1e-12))
+        found = by_b - rest * by_c
         if len(active) > 1 and found.min() < 0:
             del active[int(found.argmin())]
             continue
