@@ -168,6 +168,10 @@ class Database:
         try:
             return self._seen_to_read(self._connect(writable=False))
         except sqlite3.OperationalError as error:
+            # A journal to roll back is there only until there is a write-ahead log: whoever was making the
+            # catalog died before there was anything in it.
+            if error.sqlite_errorcode == sqlite3.SQLITE_READONLY_ROLLBACK:
+                raise self._empty() from error
             # On a read-only disk SQLite cannot make the shared-memory file of a WAL database. With no log
             # beside it the file is complete. Whatever else goes wrong, a lock for one, is no reason to read
             # without locks.
@@ -183,9 +187,7 @@ class Database:
         try:
             version = self._version(connection)
             if version == 0:
-                raise IndexNotFound(
-                    f"The index at {self.path.parent} is empty.", hint="Ingest a folder into it."
-                )
+                raise self._empty()
             if version < SCHEMA_VERSION:
                 raise IndexNotWritable(
                     f"The index at {self.path.parent} is from an older version and has to be upgraded.",
@@ -257,6 +259,9 @@ class Database:
                 hint="Upgrade ragserve, or ingest into a new index folder.",
             )
         return version
+
+    def _empty(self) -> IndexNotFound:
+        return IndexNotFound(f"The index at {self.path.parent} is empty.", hint="Ingest a folder into it.")
 
     def _not_writable(self) -> IndexerError:
         if self._closed:

@@ -72,6 +72,19 @@ def test_an_update_that_is_killed_keeps_what_was_indexed_and_the_next_one_comple
         assert [(h.chunk_id, h.score) for h in hits] == [(c.id, score) for c, score in world.second[0]]
 
 
+def test_an_index_that_was_being_made_when_its_process_was_killed_is_none_yet(world: World):
+    """At each of the first writes and syncs, among them the one with a journal that nobody may roll back."""
+    if not world.has_faulty_disk:
+        pytest.skip("needs Linux and a C compiler")
+    for moment in range(1, 13):
+        world.restore("empty")
+        assert world.ingest(f"disk:{moment}") == KILLED
+        with pytest.raises(IndexNotFound):
+            world.recover()
+    assert world.ingest() == 0
+    assert world.answers() == world.first
+
+
 def test_what_was_committed_before_the_kill_is_not_read_again(world: World):
     world.restore("empty")
     assert world.ingest("after a commit:16") == KILLED
