@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import islice
 
 from indexer.parsers.attachments import AttachmentReader
 from indexer.parsers.building import DocumentBuilder
 from indexer.parsers.email import add_message
 from indexer.parsers.errors import NoExtractableText, ParseError
-from indexer.parsers.failures import file_title
+from indexer.parsers.failures import file_title, no_text
 from indexer.parsers.options import ParseOptions
 from indexer.types import ParsedDocument
 
@@ -30,7 +31,12 @@ def parse_mbox(
     format: str,
     before_ocr_page: Callable[[], None] | None = None,
 ) -> ParsedDocument:
-    """Read an mbox file; a message that cannot be read costs a warning. Raises NoExtractableText."""
+    """Read an mbox file; a message that cannot be read costs a warning.
+
+    Raises EmptyFile; NoExtractableText when no message could be read.
+    """
+    if not data.strip():
+        raise no_text(name)
     builder = DocumentBuilder(name=name, options=options)
     attachments = AttachmentReader(options, before_ocr_page, max_attachments=_MAX_ATTACHMENTS)
     reading = _Reading(builder, attachments)
@@ -87,10 +93,11 @@ class _Reading:
 
 
 def _messages(data: bytes) -> Iterator[bytes]:
-    """The messages without the lines that part them."""
-    start: int | None = None
-    for separator in _SEPARATOR.finditer(data):
-        if start is not None:
-            yield _QUOTED.sub(b"", data[start : separator.start()])
-        start = separator.end()
-    yield _QUOTED.sub(b"", data[start or 0 :])
+    """The messages that are not blank, without the lines that part them; the last one beyond what is read."""
+    separators = list(islice(_SEPARATOR.finditer(data), MAX_MESSAGES + 1))
+    starts = [separator.end() for separator in separators] or [0]
+    ends = [separator.start() for separator in separators[1:]] + [len(data)]
+    for start, end in zip(starts, ends, strict=True):
+        message = _QUOTED.sub(b"", data[start:end])
+        if message.strip():
+            yield message

@@ -11,7 +11,7 @@ from parsing_samples import Words, make_pdf, outline_of
 from PIL import Image
 
 from indexer.parsers import ParseOptions, allowance, mbox, ocr, parse
-from indexer.parsers.errors import EncryptedFile, NoExtractableText
+from indexer.parsers.errors import EmptyFile, EncryptedFile, NoExtractableText
 from indexer.parsers.layout import Segment
 from indexer.types import ParsedDocument
 
@@ -206,6 +206,14 @@ def test_the_messages_of_a_mailbox_are_read_one_below_the_other(read: Read) -> N
         assert "\n\nFrom here on it is quoted.\n\nFrom there it is not." in document.text
         assert "a | b\n--- | ---\n1 | 2" in document.text
         assert (document.format, document.metadata["messages"], document.warnings) == ("mbox", "3", ())
+
+
+def test_a_mailbox_with_nothing_in_it_is_a_failure_and_blank_messages_are_none(read: Read) -> None:
+    with pytest.raises(EmptyFile):
+        parse(b" \r\n \n", name="a.mbox")
+    document = read(mailbox(b"", message("Only this.").as_bytes()), "a.mbox")
+    assert document.metadata["messages"] == "1"
+    assert document.title == "Ferry – übermorgen"
 
 
 def test_a_message_that_cannot_be_read_costs_a_warning(read: Read) -> None:
