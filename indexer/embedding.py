@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from indexer.embedding_bert import BertEncoder, bert_shape
 from indexer.embedding_errors import EmbeddingFailed, ModelNotFound, NotAnEmbedder, WeightsMismatch
-from indexer.embedding_lazy import Lazy
-from indexer.embedding_loading import load_model
+from indexer.embedding_loading import in_fastest_dtype, load_model
 from indexer.embedding_model import check_default_weights, default_embedder_folder, describe, find_model
 from indexer.embedding_tokens import library_token_rows
 from indexer.hardware import resolve_device
+from indexer.lazy import Lazy
 from indexer.tokenization import ChunkTokenizer
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ __all__ = [
 # Tokens a batch, padding included: enough to fill the hardware, few enough for its caches and memory.
 _CPU_BATCH_TOKENS = 4096
 _CUDA_BATCH_TOKENS = 65536
+_BERT_DTYPES = ("auto", "float32", "bfloat16")  # that `BertEncoder` computes; float16 is slow on a CPU
 
 
 class Embedder(Protocol):
@@ -73,8 +74,9 @@ class Embedder(Protocol):
 class SentenceTransformerEmbedder:
     """Any sentence-transformers model: None is the embedded default, else a folder or a hub name.
 
-    Opening reads configuration files only; weights are read (and the library is imported) when the first text
-    is embedded, or in the background after `start_loading()`. Threads may share it.
+    Opening reads configuration files only; weights are read when the first text is embedded, or in the
+    background after `start_loading()`. The library is imported only where `BertEncoder` does not do. Threads
+    may share it.
 
     `device`: auto, cpu, cuda or cuda:n. `dtype`: auto, float32, bfloat16 or float16; auto is bfloat16 where
     the hardware is fast at it and rankings agree with float32 (`embedding_loading.rankings_agree`).
@@ -100,8 +102,10 @@ class SentenceTransformerEmbedder:
             self.description.document_prompt
         )
         self._library = Lazy(self._load_library)
-        self._bert = Lazy(self._load_bert)
-        self._query_encoder = Lazy(self._load_query_encoder)
+        self._query_bert = Lazy(self._load_query_bert)
+        self._document_bert = Lazy(self._load_document_bert)
+        self._query_encoder = Lazy(lambda: self._load_encoder("query"))
+        self._document_encoder = Lazy(lambda: self._load_encoder("document"))
         self._running = threading.Lock()  # one batch at a time: torch has its own threads
 
     @property
@@ -122,11 +126,12 @@ class SentenceTransformerEmbedder:
     @property
     def dtype(self) -> str:
         """The dtype that documents are embedded in: "float32", "bfloat16" or "float16"; loads the model."""
-        return str(self._library.get().dtype).removeprefix("torch.")
+        bert = self._document_bert.get()
+        return bert.dtype if bert else str(self._library.get().dtype).removeprefix("torch.")
 
     def start_loading(self, *, documents: bool = False) -> None:
         """Begin in the background to load what questions need, or documents; failures show on first use."""
-        (self._library if documents else self._query_encoder).start()
+        (self._document_encoder if documents else self._query_encoder).start()
 
     def warm_up(self) -> None:
         """Load what questions need and run it once, so that the first one does not pay for it."""
@@ -134,11 +139,11 @@ class SentenceTransformerEmbedder:
 
     def embed_documents(self, texts: Sequence[str]) -> np.ndarray:
         """(n, dimension) float32 unit rows, in the order of the texts."""
-        return self._embed(texts, lambda: self._library_encoder("document"), self.description.document_prompt)
+        return self._embed(texts, self._document_encoder, self.description.document_prompt)
 
     def embed_queries(self, texts: Sequence[str]) -> np.ndarray:
         """(n, dimension) float32 unit rows, in the order of the questions."""
-        return self._embed(texts, self._query_encoder.get, self.description.query_prompt)
+        return self._embed(texts, self._query_encoder, self.description.query_prompt)
 
     def embed_tokens(self, texts: Sequence[str], *, queries: bool = False) -> list[np.ndarray]:
         """(tokens, hidden size) float32 unit rows of each text: what is pooled into its one vector.
@@ -159,12 +164,12 @@ class SentenceTransformerEmbedder:
                         found[index] = rows / np.maximum(norms, 1e-12)
         return found
 
-    def _embed(self, texts: Sequence[str], load: Callable[[], Encode], prompt: str) -> np.ndarray:
+    def _embed(self, texts: Sequence[str], encoder: Lazy[Encode], prompt: str) -> np.ndarray:
         import numpy as np
 
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
         if texts:
-            encode = load()
+            encode = encoder.get()
             with self._running:
                 for batch in batches_by_length(self._lengths(texts, prompt), self._tokens_per_batch()):
                     vectors[batch] = run_batch(encode, [texts[index] for index in batch], vectors.shape[1])
@@ -186,23 +191,34 @@ class SentenceTransformerEmbedder:
         device = resolve_device(self._requested_device)
         return load_model(self.description, device=device, dtype=self._requested_dtype)
 
-    def _load_bert(self) -> BertEncoder | None:
-        """Our own forward pass where it does the same, so that a question need not wait for the library."""
+    def _load_query_bert(self) -> BertEncoder | None:
+        """Our own forward pass where it does the same, so that nothing need wait for the library."""
         shape = bert_shape(self.description)
-        exact = self._requested_dtype in ("auto", "float32")
-        if shape is None or not exact or resolve_device(self._requested_device) != "cpu":
+        if shape is None or self._requested_dtype not in _BERT_DTYPES:
+            return None
+        if resolve_device(self._requested_device) != "cpu":
             return None
         self._check_weights()
-        return BertEncoder(self.description, shape)
+        bert = BertEncoder(self.description, shape)
+        return bert.to(self._requested_dtype) if self._requested_dtype == "bfloat16" else bert
 
-    def _load_query_encoder(self) -> Encode:
-        bert, prompt = self._bert.get(), self.description.query_prompt
+    def _load_document_bert(self) -> BertEncoder | None:
+        bert = self._query_bert.get()
+        if bert is None or self._requested_dtype != "auto":
+            return bert
+        return in_fastest_dtype(bert, self.description)
+
+    def _load_encoder(self, task: Literal["query", "document"]) -> Encode:
+        if task == "query":
+            bert, prompt = self._query_bert.get(), self.description.query_prompt
+        else:
+            bert, prompt = self._document_bert.get(), self.description.document_prompt
         if bert is None:
-            return self._library_encoder("query")
+            return self._library_encoder(task)
         return lambda texts: bert.encode([prompt + text for text in texts])
 
     def _token_encoder(self) -> Callable[[list[str]], list[np.ndarray]]:
-        bert = self._bert.get()
+        bert = self._query_bert.get()
         if bert is not None:
             return bert.encode_tokens
         model = self._library.get()

@@ -1,17 +1,18 @@
-"""Questions into vectors without importing sentence-transformers, for BERT with mean or first-token pooling.
+"""Texts into vectors without importing sentence-transformers, for BERT with mean or first-token pooling.
 
 The library takes seconds and 300 MB to import, mostly parts that an embedding never uses; a question from the
-shell should not wait for it. This is the same computation on the same weights (a test holds it to 1e-5), in
-float32 on the CPU; other architectures, devices and dtypes go through the library.
+shell should not wait for it, nor an ingest hold it. This is the same computation on the same weights (a test
+holds it to 1e-5) on the CPU; other architectures and devices go through the library.
 """
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from indexer.embedding_errors import NotAnEmbedder
 from indexer.embedding_model import ModelDescription
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     import torch
 
 _SUPPORTED = {"model_type": "bert", "hidden_act": "gelu", "position_embedding_type": "absolute"}
+# In bfloat16: attention takes twice as long for lengths that are no multiple of the processor's vectors.
+_LENGTH_MULTIPLE = 16
+_MOST_ROWS = 1024  # tokens that go through a linear layer together, so that what it gives stays in the caches
 _DEFAULTS = {"position_embedding_type": "absolute", "layer_norm_eps": 1e-12}
 
 
@@ -60,14 +64,37 @@ def bert_shape(description: ModelDescription) -> BertShape | None:
     )
 
 
+class _Affine(NamedTuple):
+    """The weights of a linear layer or of a normalisation."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+
+    def to(self, dtype: torch.dtype) -> _Affine:
+        return _Affine(self.weight.to(dtype), self.bias.to(dtype))
+
+
+class _Layer(NamedTuple):
+    projection: _Affine  # queries, keys and values in one: (3H, H), (3H,)
+    attention_output: _Affine
+    attention_norm: _Affine
+    inner: _Affine
+    output: _Affine
+    norm: _Affine
+
+
 class BertEncoder:
-    """The forward pass, in float32 on the CPU. Threads may share it."""
+    """The forward pass on the CPU. Threads may share it.
+
+    Token embeddings are looked up, and vectors pooled, in float32; the layers compute in `dtype`.
+    """
 
     def __init__(self, description: ModelDescription, shape: BertShape) -> None:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
         from tokenizers import Tokenizer
 
+        self.dtype = "float32"
         self._shape = shape
         try:
             weights = load_file(description.folder / "model.safetensors")
@@ -76,10 +103,33 @@ class BertEncoder:
                 f"The weights in {description.folder} cannot be read: {error}.",
                 hint="Install the model again.",
             ) from error
-        self._weights = {name.removeprefix("bert."): tensor.float() for name, tensor in weights.items()}
+        try:
+            self._take({name.removeprefix("bert."): tensor.float() for name, tensor in weights.items()})
+        except KeyError as error:
+            raise NotAnEmbedder(
+                f"The weights in {description.folder} lack {error}.", hint="Install the model again."
+            ) from error
         self._tokenizer = Tokenizer.from_file(str(description.tokenizer_path))
         self._tokenizer.enable_truncation(description.max_length)
         self._tokenizer.enable_padding()  # with whatever token: padding is masked
+
+    def _take(self, weights: Mapping[str, torch.Tensor]) -> None:
+        self._word_embeddings = weights["embeddings.word_embeddings.weight"]  # (vocab, H)
+        self._position_embeddings = weights["embeddings.position_embeddings.weight"]  # (positions, H)
+        self._type_embedding = weights["embeddings.token_type_embeddings.weight"][0]  # (H,)
+        self._embedding_norm = _affine(weights, "embeddings.LayerNorm")
+        names = [f"encoder.layer.{number}" for number in range(self._shape.num_layers)]
+        self._layers = [_read_layer(weights, name) for name in names]
+
+    def to(self, dtype: str) -> Self:
+        """One that computes its layers in another dtype, such as "bfloat16", and shares everything else."""
+        import torch
+
+        other = copy.copy(self)
+        other.dtype = dtype
+        number_format = getattr(torch, dtype)
+        other._layers = [_Layer(*(part.to(number_format) for part in layer)) for layer in self._layers]
+        return other
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """(n, hidden size) float32 rows, pooled but not normalised."""
@@ -101,49 +151,89 @@ class BertEncoder:
             return [rows[kept].numpy() for rows, kept in zip(hidden, mask & ~special, strict=True)]
 
     def _run(self, texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(B, T, H) hidden states, (B, T) bool which are no padding, (B, T) bool which are special."""
+        """(B, T, H) float32 hidden states; (B, T) bool, which are no padding, and which are special."""
         import torch
 
         encodings = self._tokenizer.encode_batch(list(texts))
         token_ids = torch.tensor([encoding.ids for encoding in encodings])  # (B, T)
         mask = torch.tensor([encoding.attention_mask for encoding in encodings], dtype=torch.bool)
         special = torch.tensor([encoding.special_tokens_mask for encoding in encodings], dtype=torch.bool)
-        return self._hidden(token_ids, mask), mask, special
+        return self._hidden(token_ids, mask).float(), mask, special
 
     def _hidden(self, token_ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        weights = self._weights
-        positions = weights["embeddings.position_embeddings.weight"][: token_ids.shape[1]]
-        hidden = weights["embeddings.word_embeddings.weight"][token_ids] + positions
-        hidden = self._norm(hidden + weights["embeddings.token_type_embeddings.weight"][0], "embeddings")
-        for number in range(self._shape.num_layers):
-            hidden = self._layer(hidden, mask, f"encoder.layer.{number}")
-        return hidden
+        """(B, T, H) hidden states."""
+        import torch
+        from torch.nn.functional import pad
 
-    def _layer(self, hidden: torch.Tensor, mask: torch.Tensor, name: str) -> torch.Tensor:
-        from torch.nn.functional import gelu, scaled_dot_product_attention
+        (num_texts, num_tokens), longest = token_ids.shape, len(self._position_embeddings)
+        length = num_tokens
+        if self.dtype != "float32":
+            length = min(-(-num_tokens // _LENGTH_MULTIPLE) * _LENGTH_MULTIPLE, longest)
+            token_ids, mask = (pad(tensor, (0, length - num_tokens)) for tensor in (token_ids, mask))
+        positions = self._position_embeddings[:length] + self._type_embedding
+        rows = (self._word_embeddings[token_ids] + positions).flatten(0, 1)  # (B T, H)
+        rows = self._norm(rows, self._embedding_norm).to(getattr(torch, self.dtype))
+        for layer in self._layers:
+            rows = self._layer(rows, mask[:, None, None, :], layer)
+        return rows.view(num_texts, length, -1)[:, :num_tokens]
 
-        query, key, value = (
-            self._linear(hidden, f"{name}.attention.self.{part}")
-            .unflatten(-1, (self._shape.num_heads, -1))
-            .transpose(1, 2)  # (B, heads, T, D)
-            for part in ("query", "key", "value")
-        )
-        attended = scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None, :])
-        attended = self._linear(attended.transpose(1, 2).flatten(2), f"{name}.attention.output.dense")
-        hidden = self._norm(hidden + attended, f"{name}.attention.output")
-        inner = gelu(self._linear(hidden, f"{name}.intermediate.dense"))
-        return self._norm(hidden + self._linear(inner, f"{name}.output.dense"), f"{name}.output")
+    def _layer(self, rows: torch.Tensor, mask: torch.Tensor, layer: _Layer) -> torch.Tensor:
+        """(B T, H) to the same, with (B, 1, 1, T) bool which tokens are attended to."""
+        import torch
+        from torch.nn.functional import gelu, linear, scaled_dot_product_attention
 
-    def _linear(self, hidden: torch.Tensor, name: str) -> torch.Tensor:
-        from torch.nn.functional import linear
+        slices = list(row_slices(len(rows), dtype=self.dtype))
+        projected = rows.new_empty(len(rows), len(layer.projection.bias))  # (B T, 3 H)
+        for part in slices:
+            torch.addmm(layer.projection.bias, rows[part], layer.projection.weight.T, out=projected[part])
+        shape = (len(mask), mask.shape[-1], 3, self._shape.num_heads, -1)
+        query, key, value = projected.view(shape).permute(2, 0, 3, 1, 4)  # (B, heads, T, D) each
+        attended = scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        attended = attended.transpose(1, 2).reshape(rows.shape)
+        result = torch.empty_like(rows)
+        for part in slices:
+            hidden = rows[part] + linear(attended[part], *layer.attention_output)
+            hidden = self._norm(hidden, layer.attention_norm)
+            inner = gelu(linear(hidden, *layer.inner))
+            result[part] = self._norm(hidden + linear(inner, *layer.output), layer.norm)
+        return result
 
-        return linear(hidden, self._weights[f"{name}.weight"], self._weights[f"{name}.bias"])
-
-    def _norm(self, hidden: torch.Tensor, name: str) -> torch.Tensor:
+    def _norm(self, hidden: torch.Tensor, norm: _Affine) -> torch.Tensor:
         from torch.nn.functional import layer_norm
 
-        weight, bias = (self._weights[f"{name}.LayerNorm.{part}"] for part in ("weight", "bias"))
-        return layer_norm(hidden, weight.shape, weight, bias, self._shape.norm_epsilon)
+        return layer_norm(hidden, norm.weight.shape, norm.weight, norm.bias, self._shape.norm_epsilon)
+
+
+def row_slices(num_rows: int, *, dtype: str) -> Iterator[slice]:
+    """So many rows in parts that are small enough for the caches.
+
+    In bfloat16 the last ones come in powers of two: a kernel is compiled for each number of rows that was not
+    seen before, which takes longer than running it.
+    """
+    start = 0
+    while start < num_rows:
+        left = num_rows - start
+        size = min(_MOST_ROWS, left if dtype == "float32" else 1 << (left.bit_length() - 1))
+        yield slice(start, start + size)
+        start += size
+
+
+def _affine(weights: Mapping[str, torch.Tensor], name: str) -> _Affine:
+    return _Affine(weights[f"{name}.weight"], weights[f"{name}.bias"])
+
+
+def _read_layer(weights: Mapping[str, torch.Tensor], name: str) -> _Layer:
+    import torch
+
+    parts = [_affine(weights, f"{name}.attention.self.{part}") for part in ("query", "key", "value")]
+    return _Layer(
+        projection=_Affine(*(torch.cat(tensors) for tensors in zip(*parts, strict=True))),
+        attention_output=_affine(weights, f"{name}.attention.output.dense"),
+        attention_norm=_affine(weights, f"{name}.attention.output.LayerNorm"),
+        inner=_affine(weights, f"{name}.intermediate.dense"),
+        output=_affine(weights, f"{name}.output.dense"),
+        norm=_affine(weights, f"{name}.output.LayerNorm"),
+    )
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,12 +1,13 @@
-"""Loading a sentence-transformers model in the dtype that is fastest at no cost in ranking."""
+"""Loading a model in the dtype that is fastest at no cost in ranking."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from indexer.embedding_bert import BertEncoder
 from indexer.embedding_errors import EmbeddingFailed, NotAnEmbedder
 from indexer.embedding_model import ModelDescription
 from indexer.hardware import has_fast_bfloat16
@@ -31,9 +32,18 @@ def load_model(description: ModelDescription, *, device: str, dtype: str) -> Sen
         import torch
 
         lower = copy.deepcopy(model).to(torch.bfloat16)
-        if rankings_agree(_sample_scores(model), _sample_scores(lower)):
+        if rankings_agree(_library_scores(model), _library_scores(lower)):
             return lower
     return model
+
+
+def in_fastest_dtype(encoder: BertEncoder, description: ModelDescription) -> BertEncoder:
+    """What embeds documents: the float32 encoder, which embeds questions, or the same in bfloat16."""
+    if not has_fast_bfloat16("cpu"):
+        return encoder
+    lower = encoder.to("bfloat16")
+    agree = rankings_agree(*(bert_scores(encoder, other, description) for other in (encoder, lower)))
+    return lower if agree else encoder
 
 
 def rankings_agree(exact: np.ndarray, other: np.ndarray, *, tolerance: float = RANKING_TOLERANCE) -> bool:
@@ -82,13 +92,32 @@ def no_progress_bars() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _sample_scores(model: SentenceTransformer) -> np.ndarray:
-    """Cosines of the sample's queries (rows) with its documents (columns)."""
-    queries, documents = (
-        encode(list(texts), convert_to_numpy=False, convert_to_tensor=True, normalize_embeddings=True).float()
-        for encode, texts in ((model.encode_query, _QUERIES), (model.encode_document, _DOCUMENTS))
+def bert_scores(queries: BertEncoder, documents: BertEncoder, description: ModelDescription) -> np.ndarray:
+    """Cosines of the sample's queries (rows) with its documents (columns), each by its encoder."""
+    return _sample_scores(
+        lambda texts: queries.encode([description.query_prompt + text for text in texts]),
+        lambda texts: documents.encode([description.document_prompt + text for text in texts]),
     )
-    return (queries @ documents.T).cpu().numpy()
+
+
+def _library_scores(model: SentenceTransformer) -> np.ndarray:
+    """The same by a model of the library's."""
+    return _sample_scores(
+        lambda texts: model.encode_query(texts, convert_to_tensor=True).float().cpu().numpy(),
+        lambda texts: model.encode_document(texts, convert_to_tensor=True).float().cpu().numpy(),
+    )
+
+
+def _sample_scores(
+    encode_queries: Callable[[list[str]], np.ndarray], encode_documents: Callable[[list[str]], np.ndarray]
+) -> np.ndarray:
+    import numpy as np
+
+    queries, documents = (
+        rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        for rows in (encode_queries(list(_QUERIES)), encode_documents(list(_DOCUMENTS)))
+    )
+    return queries @ documents.T
 
 
 _QUERIES = (

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from indexer.embedding import run_batch
 from indexer.embedding_errors import EmbeddingFailed, NotAnImageEmbedder
-from indexer.embedding_lazy import Lazy
 from indexer.embedding_loading import DTYPES, no_progress_bars
 from indexer.embedding_model import find_model, sampled_weights_digest
 from indexer.hardware import resolve_device
+from indexer.lazy import Lazy
 
 if TYPE_CHECKING:
     import numpy as np

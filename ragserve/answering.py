@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from generator.cancellation import Cancellation
     from generator.types import Passage
     from generator.types import TokenEvent as GeneratedToken
-    from ragserve.lazy import Lazy
+    from indexer.lazy import Lazy
     from retriever.types import SearchResult
 
 NO_PASSAGES = "The corpus has no passage on this."

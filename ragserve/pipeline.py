@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from indexer.lazy import Lazy
 from ragserve.answering import Answerer, AnswerGenerator, final_answer
 from ragserve.answers import Answer, AnswerEvent, RetrievalEvent
 from ragserve.errors import EmptyQuestion, InvalidK, PathNotFound, PipelineClosed, QuestionTooLong
-from ragserve.lazy import Lazy
 from ragserve.rounds import FurtherRounds, IterativeAnswerer, check_rounds
 from ragserve.settings import Settings
 from retriever.prefetching import SearchOptions

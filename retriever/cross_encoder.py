@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from indexer.embedding_errors import ModelNotFound
-from indexer.embedding_lazy import Lazy
 from indexer.embedding_loading import no_progress_bars
 from indexer.embedding_model import find_model, sampled_weights_digest
 from indexer.hardware import resolve_device
+from indexer.lazy import Lazy
 from retriever.errors import RerankerNotFound
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class CrossEncoderReranker:
     @property
     def is_loaded(self) -> bool:
         """Whether the weights were read."""
-        return self._model.is_begun
+        return self._model.peek() is not None
 
     def scores(self, query: str, texts: Sequence[str]) -> np.ndarray:
         """(n,) float32: what the model makes of each pair, through the activation that it was saved with."""

@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol, get_args
 
+from indexer.lazy import Lazy
 from ragserve.answering import Answerer, AnswerGenerator, final_answer
 from ragserve.errors import RagserveError, TypedError
 from ragserve.evaluation.outcomes import Outcome, answered, failed, searched
-from ragserve.lazy import Lazy
 
 if TYPE_CHECKING:
     from ragserve.evaluation.records import EvalQuestion

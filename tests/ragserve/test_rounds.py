@@ -16,12 +16,12 @@ from ragserve_fakes import HashingEmbedder
 
 from generator.cancellation import Cancellation
 from generator.types import AnswerSpan, GroundedAnswer, TokenEvent, Usage
+from indexer.lazy import Lazy
 from indexer.types import Filters
 from ragserve import Pipeline, RetrievalEvent, Settings
 from ragserve import TokenEvent as AnswerToken
 from ragserve.answering import Answerer, final_answer
 from ragserve.errors import InvalidRounds
-from ragserve.lazy import Lazy
 from ragserve.rounds import MAX_ROUNDS, IterativeAnswerer
 from ragserve.server import create_app
 from retriever.read_ahead import ReadAhead
