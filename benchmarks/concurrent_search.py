@@ -5,12 +5,13 @@
 Synthetic corpora (see synthetic_index.py) with the real embedder; for each size the exact index and the
 approximate one. All queries are different, nothing comes from the cache, and every search goes through a
 BatchPrefetcher: one client who asks when it has its answer, then so many clients who do the same at the same
-time. The sides take turns, and the hits are compared before the times.
+time, in batches of up to 8 or 32, one or two of them at a time. The sides take turns, and the hits are
+compared before the times.
 
 What a batch shares is the pass of the embedder and the search of the vectors; matching words, fusing and
-loading are done query by query. The bound is what is left if the vectors were searched for nothing: the
-embedder alone in batches of 32, which is arithmetic, and what is done query by query. The last figure is what
-the batcher costs a lone client over asking the retriever itself.
+loading are done query by query, on one core for each batch. The bound is for one batch at a time, if the
+vectors were searched for nothing: the embedder alone in batches of 32, which is arithmetic, and what is done
+query by query. The last figure is what the batcher costs a lone client over asking the retriever itself.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from retriever.settings import RetrievalSettings
 
 K = 5
 _BATCH_SIZES = (8, 32)
+_WORKERS = (1, 2)  # batches at the same time
 _SHARED_STAGES = ("embed", "dense")
 _ROUNDING = 1e-4  # of scores
 
@@ -97,8 +99,10 @@ def measure(
     """One index: alone, together in batches of several sizes, and directly."""
     retriever = Retriever(index, embedder, settings=RetrievalSettings(), cache=None)
     retriever.search_batch(queries[: arguments.clients], k=K)  # loads the vectors and the postings
-    sides = {"alone": (1, _BATCH_SIZES[0])} | {
-        f"batch_{size}": (arguments.clients, size) for size in _BATCH_SIZES
+    sides = {"alone": (1, _BATCH_SIZES[0], 1)} | {
+        f"batch_{size}_workers_{workers}": (arguments.clients, size, workers)
+        for size in _BATCH_SIZES
+        for workers in _WORKERS
     }
     taken: dict[str, list[Taken]] = {name: [] for name in sides}
     direct: list[float] = []
@@ -109,12 +113,13 @@ def measure(
     check_same(taken)
     alone = median([one.queries_per_second for one in taken["alone"]])
     show("one after another", taken["alone"], figures, f"{prefix}_alone")
-    for size in _BATCH_SIZES:
-        together = taken[f"batch_{size}"]
-        show(f"{arguments.clients} clients, batches of {size}", together, figures, f"{prefix}_batch_{size}")
-        ratio = median([one.queries_per_second for one in together]) / alone
-        figures[f"{prefix}_batch_{size}_speedup"] = round(ratio, 3)
-        print(f"  {'':30} {ratio:.2f} times the rate")
+    for side, (num_clients, size, workers) in sides.items():
+        if side != "alone":
+            name = f"{num_clients} clients, {workers} times {size}"
+            show(name, taken[side], figures, f"{prefix}_{side}")
+            ratio = median([one.queries_per_second for one in taken[side]]) / alone
+            figures[f"{prefix}_{side}_speedup"] = round(ratio, 3)
+            print(f"  {'':30} {ratio:.2f} times the rate")
     results = [result for one in taken["alone"] for result in one.results.values()]
     each = median([by_query(result) for result in results])
     bound = 1 / alone / (each + 1e-3 * figures["embedding_ms"])
@@ -127,7 +132,9 @@ def measure(
     figures[f"{prefix}_added_to_a_lone_query_ms"] = round(1e3 * added, 3)
 
 
-def ask(retriever: Retriever, queries: Sequence[str], num_clients: int, batch_size: int) -> Taken:
+def ask(
+    retriever: Retriever, queries: Sequence[str], num_clients: int, batch_size: int, num_workers: int
+) -> Taken:
     """All queries, dealt out to clients each of whom asks one after another."""
     results: dict[str, SearchResult] = {}
     latencies: list[float] = []
@@ -140,7 +147,7 @@ def ask(retriever: Retriever, queries: Sequence[str], num_clients: int, batch_si
             results[query] = batcher.search(query, k=K, use_cache=False)
             latencies.append(time.perf_counter() - began)
 
-    with BatchPrefetcher(retriever, batch_size=batch_size) as batcher:
+    with BatchPrefetcher(retriever, batch_size=batch_size, num_workers=num_workers) as batcher:
         batcher.search(queries[0], k=K, use_cache=False)  # starts its thread
         before = batcher.stats()
         clients = [

@@ -152,7 +152,10 @@ def open_batcher(retriever: Retriever, settings: ServerSettings) -> BatchPrefetc
     from retriever import BatchPrefetcher
 
     return BatchPrefetcher(
-        retriever, batch_size=settings.search_batch_size, max_wait_ms=settings.search_wait_ms
+        retriever,
+        batch_size=settings.search_batch_size,
+        max_wait_ms=settings.search_wait_ms,
+        num_workers=settings.search_workers,
     )
 
 

@@ -92,10 +92,11 @@ class _Job:
 
 
 class BatchPrefetcher:
-    """Groups the queries of many threads into few `search_batch` calls, made by one thread of its own.
+    """Groups the queries of many threads into few `search_batch` calls, made by threads of its own.
 
     While a batch is searched for, the next one gathers, so batches grow with the load and a query that finds
-    the thread idle starts at once. Only when queries have lately come within `max_wait_ms` of each other is
+    a thread idle starts at once. With two threads, one batch is embedded while another is searched for. Only
+    when queries have lately come within `max_wait_ms` of each other is
     one held back, for no longer than that, until the burst is over. Close it, or use it as a context manager.
     """
 
@@ -106,26 +107,31 @@ class BatchPrefetcher:
         batch_size: int = 8,
         max_wait_ms: float = 1.0,
         max_waiting: int = 1024,
+        num_workers: int = 1,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Up to `max_waiting` callers may be without a result at a time; `clock` gives seconds."""
+        """Up to `max_waiting` callers may be without a result at a time, and `num_workers` batches be
+        searched for. `clock` gives seconds.
+        """
         check_setting("batch_size", batch_size, minimum=1)
         check_setting("max_wait_ms", max_wait_ms, minimum=0)
         check_setting("max_waiting", max_waiting, minimum=1)
+        check_setting("num_workers", num_workers, minimum=1)
         self._retriever = retriever
         self._read_version = version_reader(retriever)
         self._batch_size = batch_size
         self._max_waiting = max_waiting
+        self._num_workers = num_workers
         self._clock = clock
         self._changed = threading.Condition()  # guards everything below
         self._arrivals = Arrivals(max_wait_ms / 1000)
         self._waiting: dict[_Key, _Job] = {}  # oldest first
         self._running: dict[_Key, _Job] = {}  # may still be joined
-        self._batch: list[_Job] = []  # has no outcome yet
         self._num_callers = 0
         self._num_batches = self._num_searched = self._num_shared = 0
         self._closed = False
-        self._thread: threading.Thread | None = None
+        self._num_idle = 0  # threads that wait for something to do
+        self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> Self:
         return self
@@ -207,10 +213,11 @@ class BatchPrefetcher:
                 job.late.append(future)
             else:
                 self._waiting[key] = _Job(key, now, [future])
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="retriever-batches", daemon=True)
-                self._thread.start()
-            self._changed.notify()
+            if not self._num_idle and len(self._threads) < self._num_workers:
+                thread = threading.Thread(target=self._work, name="retriever-batches", daemon=True)
+                self._threads.append(thread)
+                thread.start()
+            self._changed.notify_all()
         return future
 
     def stats(self) -> BatchStats:
@@ -219,13 +226,14 @@ class BatchPrefetcher:
             return BatchStats(self._num_batches, self._num_searched, self._num_shared, self._num_callers)
 
     def close(self) -> None:
-        """Takes no more queries, searches for those it has taken, and ends the thread."""
+        """Takes no more queries, searches for those it has taken, and ends the threads."""
         with self._changed:
             self._closed = True
-            self._changed.notify()
-            thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join()
+            self._changed.notify_all()
+            threads = list(self._threads)
+        if threading.current_thread() not in threads:  # else a callback closes it: they end by themselves
+            for thread in threads:
+                thread.join()
 
     # --- with the lock held
 
@@ -257,20 +265,26 @@ class BatchPrefetcher:
         options = next(iter(self._waiting)).options
         fitting = (job for job in self._waiting.values() if job.key.options == options)
         batch = sorted(islice(fitting, self._batch_size), key=lambda job: len(job.key.query))
-        self._running = {job.key: self._waiting.pop(job.key) for job in batch}
-        self._batch = batch
+        self._running |= {job.key: self._waiting.pop(job.key) for job in batch}
         self._num_batches += 1
         self._num_searched += len(batch)
         return batch
+
+    def _end_joining(self, batch: Sequence[_Job]) -> None:
+        """From here on nobody joins these searches."""
+        for job in batch:
+            if self._running.get(job.key) is job:
+                del self._running[job.key]
 
     def _put_back(self, job: _Job) -> None:
         """Queues the callers that came while a search was running, for one that begins after they came."""
         waiting = self._waiting.setdefault(job.key, _Job(job.key, job.arrived, []))
         waiting.callers.extend(job.late)
 
-    # --- on the thread
+    # --- on the threads
 
     def _work(self) -> None:
+        batch: list[_Job] = []
         try:
             while batch := self._next_batch():
                 self._run(batch)
@@ -278,8 +292,10 @@ class BatchPrefetcher:
             _log.exception("Searching in batches has ended.")
             with self._changed:
                 self._closed = True
-                jobs = [*self._batch, *self._waiting.values()]
-                self._running, self._waiting = {}, {}
+                self._end_joining(batch)
+                jobs = [*batch, *self._waiting.values()]
+                self._waiting = {}
+                self._changed.notify_all()
             self._answer([f for job in jobs for f in (*job.callers, *job.late) if not f.done()], error)
 
     def _next_batch(self) -> list[_Job]:
@@ -289,7 +305,9 @@ class BatchPrefetcher:
                 if not self._waiting:
                     if self._closed:
                         return []
+                    self._num_idle += 1
                     self._changed.wait()
+                    self._num_idle -= 1
                     continue
                 oldest = next(iter(self._waiting.values()))
                 hold = self._arrivals.hold_until(oldest.arrived) - self._clock()
@@ -302,7 +320,7 @@ class BatchPrefetcher:
         version = self._read_version()
         outcomes = search_each(self._retriever, [job.key.query for job in batch], batch[0].key.options)
         with self._changed:
-            self._running = {}  # from here on nobody joins
+            self._end_joining(batch)
         # A caller that came late may know of a commit that the search has not seen.
         is_current = any(job.late for job in batch) and self._read_version() == version
         with self._changed:

@@ -136,6 +136,34 @@ def test_a_real_retriever_gives_each_the_same_as_alone():
             assert found(future.result(PATIENCE)) == found(plain.search(query, k=2))
 
 
+# --- several threads
+
+
+def test_several_batches_may_be_searched_for_at_a_time_and_no_more(retriever):
+    with BatchPrefetcher(retriever, batch_size=2, max_wait_ms=0, num_workers=2) as batcher:
+        retriever.gate.clear()
+        first = batcher.submit("a")
+        assert retriever.entered.acquire(timeout=PATIENCE)
+        second = batcher.submit("b")
+        assert retriever.entered.acquire(timeout=PATIENCE)
+        rest = [batcher.submit(query) for query in ("c", "dd", "b")]
+        retriever.gate.set()
+        found = [future.result(PATIENCE) for future in (first, second, *rest)]
+    assert found == [result_of(query) for query in ("a", "b", "c", "dd", "b")]
+    assert retriever.batches == [["a"], ["b"], ["c", "dd"]]
+    assert batcher.stats().shared == 1
+
+
+def test_a_second_thread_is_only_there_where_the_first_is_busy(retriever):
+    before = set(threading.enumerate())
+    with BatchPrefetcher(retriever, max_wait_ms=0, num_workers=2) as batcher:
+        for query in "abc":
+            batcher.search(query, timeout=PATIENCE)
+            while not batcher._num_idle:  # until the thread is back
+                pass
+        assert len(set(threading.enumerate()) - before) == 1
+
+
 # --- sharing
 
 
@@ -227,7 +255,9 @@ def test_a_k_that_is_none_is_refused_at_once(batcher, k):
         batcher.submit("a", k=k)
 
 
-@pytest.mark.parametrize("option", [{"batch_size": 0}, {"max_wait_ms": -1}, {"max_waiting": 0}])
+@pytest.mark.parametrize(
+    "option", [{"batch_size": 0}, {"max_wait_ms": -1}, {"max_waiting": 0}, {"num_workers": 0}]
+)
 def test_settings_out_of_range_are_named(retriever, option):
     with pytest.raises(InvalidRetrievalSettings, match=next(iter(option))):
         BatchPrefetcher(retriever, **option)

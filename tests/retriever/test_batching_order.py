@@ -30,11 +30,14 @@ steps = st.lists(
 
 
 @settings(max_examples=300, deadline=None)
-@given(steps, st.integers(1, 4), st.sampled_from([0.0, 0.1]))
-def test_in_any_order_of_events_every_caller_gets_exactly_its_own_result(steps, batch_size, max_wait_ms):
+@given(steps, st.integers(1, 4), st.sampled_from([0.0, 0.1]), st.integers(1, 3))
+def test_in_any_order_of_events_every_caller_gets_exactly_its_own_result(
+    steps, batch_size, max_wait_ms, num_workers
+):
     retriever = FakeRetriever()
     calls: list[tuple[str, int, int, Future]] = []
-    with BatchPrefetcher(retriever, batch_size=batch_size, max_wait_ms=max_wait_ms) as batcher:
+    options = {"batch_size": batch_size, "max_wait_ms": max_wait_ms, "num_workers": num_workers}
+    with BatchPrefetcher(retriever, **options) as batcher:
         for kind, *values in steps:
             if kind == "submit":
                 query, k = values
@@ -66,7 +69,8 @@ def test_in_any_order_of_events_every_caller_gets_exactly_its_own_result(steps, 
     assert batcher.stats().waiting == 0
 
 
-def test_many_threads_at_once_each_get_their_own():
+@pytest.mark.parametrize("num_workers", [1, 3])
+def test_many_threads_at_once_each_get_their_own(num_workers):
     retriever = FakeRetriever()
     wrong: list[object] = []
 
@@ -77,7 +81,7 @@ def test_many_threads_at_once_each_get_their_own():
             if result != result_of(query, 1 + i % 2):
                 wrong.append(result)
 
-    with BatchPrefetcher(retriever, max_wait_ms=0.1) as batcher:
+    with BatchPrefetcher(retriever, max_wait_ms=0.1, num_workers=num_workers) as batcher:
         threads = [threading.Thread(target=client, args=(number,)) for number in range(8)]
         for thread in threads:
             thread.start()
