@@ -25,6 +25,20 @@ def post(url: str, body: dict[str, Any]) -> dict[str, Any]:
         return json.load(error)
 
 
+def place(citation: dict[str, Any]) -> str:
+    """Where the quote stands: PDFs and slides have pages, text and code have lines, some have neither."""
+    if citation["page"] is not None:
+        return f"{citation['uri']}, page {citation['page']}"
+    if citation["lines"] is not None:
+        first, last = citation["lines"]
+        return (
+            f"{citation['uri']}, line {first}"
+            if first == last
+            else f"{citation['uri']}, lines {first}-{last}"
+        )
+    return citation["uri"]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Ask a running server.")
     parser.add_argument("--url", default="http://127.0.0.1:8000")
@@ -34,7 +48,7 @@ def main() -> None:
     answer = post(f"{arguments.url}/ask", {"question": arguments.question, "k": 5})
     print(answer["answer"], "" if answer["supported"] else "(not supported by the documents)")
     for citation in answer["citations"]:
-        print(f"  [{citation['mark']}] {citation['uri']}, page {citation['page']}: {citation['quote']!r}")
+        print(f"  [{citation['mark']}] {place(citation)}: {citation['quote']!r}")
 
     found = post(f"{arguments.url}/search", {"query": "mooring line", "k": 2, "filters": {"kinds": ["code"]}})
     print("\nNearest code:", [hit["chunk"]["uri"] for hit in found["hits"]])

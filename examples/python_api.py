@@ -7,9 +7,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ragserve import Pipeline
+from ragserve import Citation, Pipeline
 
 HERE = Path(__file__).parent
+
+
+def place(citation: Citation) -> str:
+    """Where the quote stands: PDFs and slides have pages, text and code have lines, some have neither."""
+    name = Path(citation.uri).name
+    if citation.page is not None:
+        return f"{name}, page {citation.page}"
+    if citation.lines is not None:
+        first, last = citation.lines
+        return f"{name}, line {first}" if first == last else f"{name}, lines {first}-{last}"
+    return name
 
 
 def main() -> None:
@@ -28,9 +39,7 @@ def main() -> None:
         for citation in answer.citations:
             document = pipeline.index.document_text(citation.document_id)
             verbatim = document[citation.start : citation.end] == citation.quote
-            print(
-                f"  [{citation.mark}] {Path(citation.uri).name}, page {citation.page}, verbatim: {verbatim}"
-            )
+            print(f"  [{citation.mark}] {place(citation)}, verbatim: {verbatim}")
             print(f"      {citation.quote!r}")
 
         many = pipeline.search_batch(["Who is the cat?", "How much is a return ticket?"], k=1)

@@ -197,6 +197,7 @@ def test_the_example_clients_talk_to_a_server(index):
         streaming = run([sys.executable, str(examples / "streaming.py")], "--url", url, QUESTION)
     assert client.returncode == 0, client.stderr
     assert "Mara Ellison designed the Lantern bridge in 1931. [1]" in client.stdout
+    assert "bridge.md, line 3: 'Mara Ellison designed" in client.stdout
     assert "A mistake: invalid-request: " in client.stdout
     assert "Did you mean question?" in client.stdout
     assert streaming.returncode == 0, streaming.stderr
@@ -262,6 +263,17 @@ def test_an_idle_server_ends_at_once_by_either_signal(index):
             process.send_signal(sent)
             assert process.wait(120) == code
             assert "Traceback" not in process.stderr.read()
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_server_that_is_told_to_end_before_it_serves_ends_as_it_would_later(index, sent, code):
+    command = [*WITH_FAKES, "serve", "--index", str(index), "--port", "0", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "{\n"  # it listens; the signal comes at any moment from now on
+        process.send_signal(sent)
+        _, err = process.communicate(timeout=120)
+    assert process.returncode == code
+    assert "Traceback" not in err
 
 
 def test_two_servers_cannot_have_one_port(index):
