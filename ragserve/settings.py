@@ -69,7 +69,7 @@ class CacheSettings:
 
     max_bytes: Annotated[int, About("Most memory for past searches, in bytes; 0 keeps none.", 0)] = 67_108_864
     candidates: Annotated[
-        int, About("Passages that are kept of a search: memory against hits, 8 bytes each.", 1, 100_000)
+        int, About("Passages that are kept of a search: memory against hits, 4 bytes each.", 1, 100_000)
     ] = 1000
     max_false_hit_rate: Annotated[
         float,
