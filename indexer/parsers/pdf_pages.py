@@ -219,12 +219,19 @@ def _type(raw: object, start: int, end: int, place: _Place) -> _Type:
         sizes.append(pdfium.FPDFText_GetFontSize(raw, index) * scale)
         pdfium.FPDFText_GetCharOrigin(raw, index, x, y)
         bases.append(place(x.value, y.value, x.value, y.value)[3])
-    bold = False
-    if end - start <= _LONGEST_HEADING_LINE:
-        name, flags = ctypes.create_string_buffer(128), ctypes.c_int()
-        length = pdfium.FPDFText_GetFontInfo(raw, (start + end) // 2, name, 128, flags)
-        bold = 0 < length <= 128 and _BOLD.search(name.value.decode("latin-1")) is not None
+    bold = end - start <= _LONGEST_HEADING_LINE and all(
+        _is_bold(raw, index) for index in ((start + end) // 2, start, end - 1)
+    )
     return _Type(median(sizes), bold, median(bases))
+
+
+def _is_bold(raw: object, index: int) -> bool:
+    """Whether a character is set in a bold font; a bold word within a line does not make the line bold."""
+    import pypdfium2.raw as pdfium
+
+    name, flags = ctypes.create_string_buffer(128), ctypes.c_int()
+    length = pdfium.FPDFText_GetFontInfo(raw, index, name, 128, flags)
+    return 0 < length <= 128 and _BOLD.search(name.value.decode("latin-1")) is not None
 
 
 def _has_wide_gap(boxes: list[Bounds], size: float) -> bool:

@@ -68,6 +68,18 @@ def test_headings_are_told_by_their_type_and_levels_by_its_size(read: Read) -> N
     assert document.title == "The Ferry"
 
 
+def test_a_bold_word_in_a_line_makes_no_heading_and_parts_no_paragraph(read: Read) -> None:
+    lines = [Words(72, 100, PROSE), Words(72, 124, "morning and in the evening of each day of the week.")]
+    mixed = [
+        Words(72, 112, "harbour of"),
+        Words(124, 112, "North Ronaldsay", bold=True),
+        Words(208, 112, "in the"),
+    ]
+    document = read(make_pdf([lines[:1] + mixed + lines[1:], mixed]), "a.pdf")
+    assert [(block.kind, block.page) for block in document.blocks] == [("text", 1), ("text", 2)]
+    assert "harbour of North Ronaldsay in the\nmorning" in document.text
+
+
 def test_the_outline_outweighs_the_type(read: Read) -> None:
     words = [Words(72, 60, "1. Plain heading"), *page(y=100)]
     document = read(make_pdf([words], outline=[("Plain heading", 1)], title="Set in the file"), "a.pdf")
