@@ -1,4 +1,4 @@
-"""GET /metrics: what the server and its generator do, in Prometheus' text format."""
+"""GET /metrics: what the server, its searches and its generator do, in Prometheus' text format."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ _MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 @router.get("/metrics", summary="Counts for monitoring", response_class=PlainTextResponse)
 async def metrics(request: Request) -> PlainTextResponse:
-    """Returns the requests in progress and, once a model of your own is loaded, its engine's counts."""
+    """Returns the requests in progress, the searches made together, and the engine's counts of your model."""
     service = service_of(request)
     figures = {
         "requests_in_flight": service.traffic.num_in_flight,
+        **service.search_stats(),
         **{f"generator_{name}": value for name, value in service.pipeline.generation_stats().items()},
     }
     return PlainTextResponse("".join(_lines(figures)), media_type=_MEDIA_TYPE)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
@@ -145,6 +145,19 @@ class Service:
             return await self._in_session(session, tell)
         except RetrieverClosed:
             return []
+
+    def search_stats(self) -> Mapping[str, float]:
+        """Returns what searching together and ahead has come to, by name; nothing before there are models."""
+        if not self.ready:
+            return {}
+        done = self._batcher.result().stats()
+        return {
+            "search_batches_total": done.batches,
+            "searches_total": done.searched,
+            "searches_shared_total": done.shared,
+            "searches_waiting": done.waiting,
+            "sessions": len(self._sessions),
+        }
 
     def further_rounds(
         self, rounds: int, *, k: int, filters: Filters | None, use_cache: bool

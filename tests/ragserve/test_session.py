@@ -209,3 +209,13 @@ def test_a_session_that_was_closed_under_a_request_costs_it_nothing_but_what_was
     hits = client.post("/search", json={"query": FIRST, "session": "s"}).json()["hits"]
     assert hits == client.post("/search", json={"query": FIRST}).json()["hits"]
     assert client.post("/expect", json={"session": "s", "typed": "who"}).json() == {"suggestions": []}
+
+
+def test_what_is_searched_together_and_ahead_is_counted(client):
+    client.post("/expect", json={"session": "s", "queries": [FIRST]})
+    wait_until_idle(client, "s")
+    lines = client.get("/metrics").text.splitlines()
+    figures = dict(line.removeprefix("ragserve_").split() for line in lines if not line.startswith("#"))
+    assert figures["sessions"] == "1"
+    assert int(figures["searches_total"]) >= int(figures["search_batches_total"]) >= 2
+    assert figures["searches_waiting"] == figures["searches_shared_total"] == "0"
