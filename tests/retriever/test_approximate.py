@@ -61,7 +61,7 @@ def test_true_searches_teach_the_cache_until_it_serves_within_the_budget(no_thre
     scene = Scene(max_false_hit_rate=0.05, min_recall=0.6, candidates=30)
     recalls = []
     with scene.retriever:
-        for _ in range(500):
+        for _ in range(250):
             text = scene.question()
             result = scene.ask(text)
             if result.tier == "approximate":
