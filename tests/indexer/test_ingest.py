@@ -118,9 +118,14 @@ def test_a_moved_file_is_neither_parsed_nor_embedded(
 
 
 def test_files_that_take_each_other_s_place_are_neither_parsed_nor_embedded(
-    index: Index, corpus: Path, parsed: list[str], embedder: HashingEmbedder
+    index: Index,
+    corpus: Path,
+    parsed: list[str],
+    embedder: HashingEmbedder,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     """As logs are rotated: every name has another content now, and one of them is new."""
+    monkeypatch.setattr(ingest_module, "LINGER_SECONDS", 600)  # all in one window, however slow the machine
     names = ["log.txt", "log-1.txt", "log-2.txt"]
     for name in names:
         (corpus / name).write_text(f"The words of {name}.\n")
