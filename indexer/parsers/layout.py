@@ -108,11 +108,11 @@ class TextBlock(NamedTuple):
         """The block's lines, each with its box; a table's are Markdown, with a rule below its header."""
         if self.kind != "table":
             return [(row.text, row.box(page)) for row in self.rows]
-        lines = []
-        for number, row in enumerate(self.rows):
-            lines.append((" | ".join(row.cells), row.box(page)))
-            if number == 0 and has_header and names_columns(row.cells):
-                lines.append((" | ".join(["---"] * len(row.cells)), row.box(page)))
+        lines: list[tuple[str, Box]] = []
+        for cells, rows in _table_rows(self.rows):
+            lines.append((" | ".join(cells), _around(rows, page)))
+            if len(lines) == 1 and has_header and names_columns(list(filter(None, cells))):
+                lines.append((" | ".join(["---"] * len(cells)), _around(rows, page)))
         return lines
 
 
@@ -123,6 +123,56 @@ class PlacedBlock(NamedTuple):
     lines: tuple[tuple[str, Box], ...]
 
 
+def _table_rows(rows: Sequence[Row]) -> list[tuple[list[str], list[Row]]]:
+    """The cells of a table's rows, each with the rows on the page that it runs over: cells may be wrapped."""
+    columns = _columns(rows)
+    table: list[tuple[list[str], list[Row]]] = []
+    for row in rows:
+        if table and len(row.segments) == 1:
+            cells, whole = table[-1]
+            number = _column_of(row.segments[0], columns)
+            cells += [""] * (number + 1 - len(cells))
+            above, more = cells[number], row.cells[0]
+            cells[number] = above[:-1] + more if above.endswith(_BROKEN) else f"{above} {more}".strip()
+            whole.append(row)
+        else:
+            table.append((_in_columns(row, columns), [row]))
+    return table
+
+
+def _columns(rows: Sequence[Row]) -> list[tuple[float, float]]:
+    """Left and right edge of the columns, told by the rows that have a cell in each."""
+    num_columns = max(len(row.segments) for row in rows)
+    full = [row.segments for row in rows if len(row.segments) == num_columns]
+    return [
+        (min(cell.x0 for cell in cells), max(cell.x1 for cell in cells)) for cells in zip(*full, strict=True)
+    ]
+
+
+def _column_of(cell: Segment, columns: Sequence[tuple[float, float]]) -> int:
+    """The column that a cell shares most width with, or else is nearest to."""
+    return max(range(len(columns)), key=lambda i: min(cell.x1, columns[i][1]) - max(cell.x0, columns[i][0]))
+
+
+def _in_columns(row: Row, columns: Sequence[tuple[float, float]]) -> list[str]:
+    """The row's cells with blank ones where it has none; as they are where they stand across the columns."""
+    places = [_column_of(segment, columns) for segment in row.segments]
+    if len(set(places)) < len(places):
+        return row.cells
+    cells = [""] * (max(places) + 1)
+    for place, cell in zip(places, row.cells, strict=True):
+        cells[place] = cell
+    return cells
+
+
+def _around(rows: Sequence[Row], page: int) -> Box:
+    """The box that rows stand in together."""
+    boxes = [row.box(page) for row in rows]
+    x0, y0 = min(box.x0 for box in boxes), min(box.y0 for box in boxes)
+    return Box(page, x0, y0, max(box.x1 for box in boxes), max(box.y1 for box in boxes))
+
+
+_BROKEN = "\ufffe"  # pdfium's hyphen at the end of a line
 _MAX_CUT_SEGMENTS = 4000  # more are maps and plots, whose reading order nobody knows
 _GUTTER = 0.6  # of the size of the type: how wide white space between columns is at least
 _OVERHANG = 0.15  # of the size of the type: how far boxes reach beyond their ink
@@ -130,6 +180,8 @@ _CROSSING = 0.2  # of the segments may cross a gutter
 _TRIED_GUTTERS = 8
 _COLUMN_CHARACTERS = 18  # median length of the rows of a column of prose; columns of a table are shorter
 _COLUMN_ROWS = 4
+_ROW_GAP = 3.0  # sizes of the type: between the rows of a table
+_LINE_GAP = 0.8  # between the lines of a cell
 _ITEM = re.compile(r"(?:[•‣◦▪●■–—*·-]|\(?\d{1,3}[.)]|\(?[a-zA-Z][.)]|\[\d{1,3}\])\s+\S")
 _SENTENCE_END = (".", "!", "?", ":", "。", "！", "？", '."', ".”")
 
@@ -299,19 +351,35 @@ def _is_same_size(a: Row, b: Row) -> bool:
 
 
 def _table_end(rows: Sequence[Row], first: int) -> int:
-    """Where a run of at least three rows with cells below each other ends; `first` when there is none."""
-    end = first
-    while end < len(rows) and len(rows[end].segments) > 1:
-        if end > first and not _is_row_below(rows[end - 1], rows[end]):
+    """Where a run of at least three rows with cells below each other ends; `first` when there is none.
+
+    Rows of one segment go on with a cell of the row above.
+    """
+    end, last, num_rows = first, first, 0
+    while end < len(rows):
+        row = rows[end]
+        if num_rows and not -row.size < row.y0 - rows[end - 1].y1 < _ROW_GAP * row.size:
+            break
+        if len(row.segments) > 1:
+            if num_rows and not _is_row_below(rows[last], row):
+                break
+            last, num_rows = end, num_rows + 1
+        elif not (num_rows and _is_wrapped(rows[last], rows[end - 1], row)):
             break
         end += 1
-    return end if end - first >= 3 else first
+    return end if num_rows >= 3 else first
+
+
+def _is_wrapped(above: Row, before: Row, row: Row) -> bool:
+    """Whether a row of one segment goes on with a cell, not the first, of the table's row above."""
+    if row.y0 - before.y1 > _LINE_GAP * row.size:
+        return False
+    slack = 0.7 * row.size
+    return any(abs(row.x0 - cell.x0) < slack for cell in above.segments[1:])
 
 
 def _is_row_below(above: Row, below: Row) -> bool:
-    """Whether two rows follow closely and a cell after the first stands below another, at either edge."""
-    if not -below.size < below.y0 - above.y1 < 3 * below.size:
-        return False
+    """Whether a cell after the first stands below another, at either edge."""
     slack = 0.7 * below.size
     return any(
         abs(cell.x0 - over.x0) < slack or abs(cell.x1 - over.x1) < slack

@@ -125,6 +125,38 @@ def test_cells_in_rows_are_a_table(read: Read) -> None:
     ) in outline_of(document)
 
 
+def test_cells_stand_in_their_column_where_others_are_blank_and_wrapped_ones_are_whole(read: Read) -> None:
+    rows = [
+        ("Name", "Role", "Remarks"),
+        ("Ann", "Captain", "sails the ship and"),
+        ("", "", "keeps the log"),
+        ("Bo", "", "absent"),
+        ("", "Cook", "soups, and on Sundays"),
+        ("", "", "cakes"),
+        ("Cy", "Mate", "none"),
+    ]
+    words = [
+        Words(72 + 150 * j, 100 + 14 * i, cell)
+        for i, row in enumerate(rows)
+        for j, cell in enumerate(row)
+        if cell
+    ]
+    document = read(make_pdf([[*words, Words(72, 300, PROSE)]]), "a.pdf")
+    (kind, text), prose = outline_of(document)
+    assert (kind, prose) == ("table", ("text", PROSE))
+    assert text.split("\n") == [
+        "Name | Role | Remarks",
+        "--- | --- | ---",
+        "Ann | Captain | sails the ship and keeps the log",
+        "Bo | | absent",
+        "| Cook | soups, and on Sundays cakes",
+        "Cy | Mate | none",
+    ]
+    wrapped, single = document.blocks[0].boxes[2], document.blocks[0].boxes[3]
+    assert wrapped.y1 - wrapped.y0 > 1.8 * (single.y1 - single.y0)
+    assert wrapped.y1 < single.y0 + 3
+
+
 CELLS = [("Who", "Low", "High"), *((f"Person {n}", f"{n}.5", f"{n}.9") for n in range(1, 9))]
 
 
