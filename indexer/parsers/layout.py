@@ -8,8 +8,10 @@ paragraphs, lists and tables.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from operator import itemgetter
 from statistics import median
 from typing import NamedTuple
 
@@ -150,12 +152,16 @@ def _columns(rows: Sequence[Row]) -> list[tuple[float, float]]:
 
 
 def _column_of(cell: Segment, columns: Sequence[tuple[float, float]]) -> int:
-    """The column that a cell shares most width with, or else is nearest to."""
-    return max(range(len(columns)), key=lambda i: min(cell.x1, columns[i][1]) - max(cell.x0, columns[i][0]))
+    """Of the columns around where a cell begins, the one that it shares most width with, or is nearest to."""
+    begins = bisect_right(columns, cell.x0, key=itemgetter(0))
+    around = range(max(0, begins - 1), min(len(columns), begins + 2))
+    return max(around, key=lambda i: min(cell.x1, columns[i][1]) - max(cell.x0, columns[i][0]))
 
 
 def _in_columns(row: Row, columns: Sequence[tuple[float, float]]) -> list[str]:
     """The row's cells with blank ones where it has none; as they are where they stand across the columns."""
+    if len(row.segments) == len(columns):
+        return row.cells
     places = [_column_of(segment, columns) for segment in row.segments]
     if len(set(places)) < len(places):
         return row.cells
