@@ -8,7 +8,7 @@ from typing import NamedTuple
 from charts import Axis, line_chart
 
 _SERVED = Axis(
-    "share of the queries that is served", tuple((share / 4, f"{share / 4:.0%}") for share in range(5))
+    "share of the new wordings that is served", tuple((share / 4, f"{share / 4:.0%}") for share in range(5))
 )
 _WRONG = Axis(
     "share of what is served that is wrong",
