@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,7 +46,7 @@ def list_(
         output.print_json({"snapshots": plain(found)})
         return
     for info in found:
-        output.print_text(f"{info.name}  {_summary(info)}")
+        output.print_text(output.fill(_summary(info), first=f"{info.name}  ", width=output.width(sys.stdout)))
     if not found:
         output.print_text("There is no snapshot.")
 
@@ -81,7 +82,7 @@ def _print(info: SnapshotInfo, done: str, *, as_json: bool) -> None:
     if as_json:
         output.print_json(plain(info))
     else:
-        output.print_text(f"{done}: {_summary(info)}")
+        output.print_text(output.fill(f"{done}: {_summary(info)}", width=output.width(sys.stdout)))
 
 
 def _summary(info: SnapshotInfo) -> str:

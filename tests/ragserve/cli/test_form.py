@@ -18,6 +18,9 @@ def test_everything_fits_into_80_columns(filled, corpus):
         ["verify"],
         ["export", "all.jsonl"],
         ["import", "all.jsonl"],
+        ["snapshot", "create", "before-the-audit"],
+        ["snapshot", "list"],
+        ["rollback", "before-the-audit"],
         ["config"],
         ["query", ""],
     ]
