@@ -83,6 +83,17 @@ def test_a_run_that_was_interrupted_goes_on_where_it_stopped(tmp_path: Path, who
     assert both.seconds > first.seconds
 
 
+def test_folders_may_be_named_from_where_one_is(
+    tmp_path: Path, whole: list[Path], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(whole[0].parent)
+    work = Path(os.path.relpath(tmp_path))
+    plan = torture.Plan(whole=[Path(whole[0].name)], num_mutated=1, bomb_names=[], seed=1)
+    total = torture.run(plan, work, limits=LIMITS, options=OPTIONS, jobs=1)
+    assert total.broken == []
+    assert sum(total.outcomes.values()) == total.files == 2
+
+
 def test_a_file_that_nobody_accounts_for_and_one_that_fails_without_a_reason_are_broken_promises(
     tmp_path: Path, whole: list[Path], monkeypatch: pytest.MonkeyPatch
 ):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import faulthandler
 import json
+import os
 import random
 import re
 import resource
@@ -171,7 +172,7 @@ def _classify(index: Index, files: dict[str, list[Path]], outcome: Outcome) -> N
     statuses = {status.uri: status for status in index.files()}
     for origin, paths in files.items():
         for path in paths:
-            status = statuses.get(file_uri(str(path)))
+            status = statuses.get(file_uri(os.path.realpath(path)))
             if status is None:
                 outcome.broken.append(f"nothing is known of {path.name}")
                 continue
