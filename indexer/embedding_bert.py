@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     import torch
 
 _SUPPORTED = {"model_type": "bert", "hidden_act": "gelu", "position_embedding_type": "absolute"}
-# In bfloat16: attention takes twice as long for lengths that are no multiple of the processor's vectors.
+# In bfloat16, attention takes twice as long for lengths that are no multiple of the processor's vectors, and
+# a linear layer is compiled for each number of rows that it has not seen, which takes longer than running it.
 _LENGTH_MULTIPLE = 16
-_MOST_ROWS = 1024  # tokens that go through a linear layer together, so that what it gives stays in the caches
+_ROWS_MULTIPLE = 256
+_MOST_ROWS = 2048  # that go through a linear layer together; with more, pages come and go at each layer
 _DEFAULTS = {"position_embedding_type": "absolute", "layer_norm_eps": 1e-12}
 
 
@@ -173,25 +175,35 @@ class BertEncoder:
         positions = self._position_embeddings[:length] + self._type_embedding
         rows = (self._word_embeddings[token_ids] + positions).flatten(0, 1)  # (B T, H)
         rows = self._norm(rows, self._embedding_norm).to(getattr(torch, self.dtype))
+        rows = pad(rows, (0, 0, 0, self._num_rows(len(rows)) - len(rows)))  # (R, H)
         for layer in self._layers:
             rows = self._layer(rows, mask[:, None, None, :], layer)
-        return rows.view(num_texts, length, -1)[:, :num_tokens]
+        return rows[: num_texts * length].view(num_texts, length, -1)[:, :num_tokens]
+
+    def _num_rows(self, num_tokens: int) -> int:
+        """Rows to compute for so many tokens: one of a few numbers."""
+        if self.dtype == "float32":
+            return num_tokens
+        multiple = min(_ROWS_MULTIPLE, 1 << (num_tokens - 1).bit_length())
+        return -(-num_tokens // multiple) * multiple
 
     def _layer(self, rows: torch.Tensor, mask: torch.Tensor, layer: _Layer) -> torch.Tensor:
-        """(B T, H) to the same, with (B, 1, 1, T) bool which tokens are attended to."""
+        """(R, H) to the same, the first B T of them tokens; (B, 1, 1, T) bool says which are attended to."""
         import torch
-        from torch.nn.functional import gelu, linear, scaled_dot_product_attention
+        from torch.nn.functional import gelu, linear, pad, scaled_dot_product_attention
 
-        slices = list(row_slices(len(rows), dtype=self.dtype))
-        projected = rows.new_empty(len(rows), len(layer.projection.bias))  # (B T, 3 H)
-        for part in slices:
+        parts = [slice(start, start + _MOST_ROWS) for start in range(0, len(rows), _MOST_ROWS)]
+        projected = rows.new_empty(len(rows), len(layer.projection.bias))  # (R, 3 H)
+        for part in parts:
             torch.addmm(layer.projection.bias, rows[part], layer.projection.weight.T, out=projected[part])
         shape = (len(mask), mask.shape[-1], 3, self._shape.num_heads, -1)
-        query, key, value = projected.view(shape).permute(2, 0, 3, 1, 4)  # (B, heads, T, D) each
+        num_tokens = shape[0] * shape[1]
+        query, key, value = projected[:num_tokens].view(shape).permute(2, 0, 3, 1, 4)  # (B, heads, T, D) each
         attended = scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        attended = attended.transpose(1, 2).reshape(rows.shape)
+        attended = attended.transpose(1, 2).reshape(num_tokens, -1)
+        attended = pad(attended, (0, 0, 0, len(rows) - num_tokens))  # (R, H)
         result = torch.empty_like(rows)
-        for part in slices:
+        for part in parts:
             hidden = rows[part] + linear(attended[part], *layer.attention_output)
             hidden = self._norm(hidden, layer.attention_norm)
             inner = gelu(linear(hidden, *layer.inner))
@@ -202,20 +214,6 @@ class BertEncoder:
         from torch.nn.functional import layer_norm
 
         return layer_norm(hidden, norm.weight.shape, norm.weight, norm.bias, self._shape.norm_epsilon)
-
-
-def row_slices(num_rows: int, *, dtype: str) -> Iterator[slice]:
-    """So many rows in parts that are small enough for the caches.
-
-    In bfloat16 the last ones come in powers of two: a kernel is compiled for each number of rows that was not
-    seen before, which takes longer than running it.
-    """
-    start = 0
-    while start < num_rows:
-        left = num_rows - start
-        size = min(_MOST_ROWS, left if dtype == "float32" else 1 << (left.bit_length() - 1))
-        yield slice(start, start + size)
-        start += size
 
 
 def _affine(weights: Mapping[str, torch.Tensor], name: str) -> _Affine:

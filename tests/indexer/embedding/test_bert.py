@@ -7,12 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from tiny_bert import TEXTS, copy_of, save_tiny_bert
 
 from indexer.embedding import SentenceTransformerEmbedder
-from indexer.embedding_bert import bert_shape, row_slices
+from indexer.embedding_bert import BertEncoder, bert_shape
 from indexer.embedding_model import describe
 
 
@@ -34,13 +32,20 @@ def test_in_bfloat16_vectors_are_close_to_those_of_float32(
     assert cosines.min() > 0.999
 
 
-@given(num_rows=st.integers(1, 5000))
-def test_rows_are_computed_in_parts_of_few_sizes(num_rows: int) -> None:
-    for dtype, sizes in (("bfloat16", {2**power for power in range(11)}), ("float32", None)):
-        parts = list(row_slices(num_rows, dtype=dtype))
-        assert [index for part in parts for index in range(part.start, part.stop)] == list(range(num_rows))
-        assert all(part.stop - part.start <= 1024 for part in parts)
-        assert sizes is None or {part.stop - part.start for part in parts} <= sizes
+def test_rows_in_bfloat16_are_of_few_numbers_and_never_many_for_nothing(
+    minilm: SentenceTransformerEmbedder,
+) -> None:
+    shape = bert_shape(minilm.description)
+    assert shape is not None
+    exact = BertEncoder(minilm.description, shape)
+    half = exact.to("bfloat16")
+    numbers = {half._num_rows(num_tokens) for num_tokens in range(16, 4097, 16)}
+    assert numbers == {16, 32, 64, 128, *range(256, 4097, 256)}
+    assert all(
+        num_tokens <= half._num_rows(num_tokens) < num_tokens + min(256, max(2, num_tokens))
+        for num_tokens in range(1, 5000)
+    )
+    assert exact._num_rows(1001) == 1001
 
 
 def test_a_length_is_never_rounded_beyond_the_models_positions(plain_model: Path, tmp_path: Path) -> None:
