@@ -156,7 +156,8 @@ def split(splitter: Splitter, task: Mapping[str, Any]) -> dict[str, Any]:
 class PeakMemory:
     """The most resident memory of a process and all that it started, by looking ten times a second.
 
-    Pages that processes share count in each of them. A context manager around the process's life.
+    Pages that processes share count in each of them, so the sum errs on the high side. A context manager
+    around the process's life. The tests' harness has its like; this file runs where nothing of ours is.
     """
 
     def __init__(self, pid: int) -> None:

@@ -25,7 +25,7 @@ from indexer.chunking import embedding_text
 from indexer.embedding_batches import embed_in_batches
 from indexer.ingest import WINDOW_CHUNKS
 
-TARGET = 0.90
+TARGET = 0.95
 
 
 def main() -> int:
