@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from indexer.chunking.boxes import boxes_within, union_lines
-from indexer.chunking.context import ContextWriter, code_scope, heading_title
+from indexer.chunking.context import ContextWriter, block_title, code_scope
 from indexer.chunking.merging import Group, SectionMerger
 from indexer.chunking.splitting import split
 from indexer.chunking.values import (
@@ -160,7 +160,7 @@ def sections(document: ParsedDocument) -> Iterator[Section]:
                 blocks, has_body = [], False
             while open_headings and open_headings[-1][0] >= max(1, block.level):
                 open_headings.pop()
-            open_headings.append((max(1, block.level), heading_title(document.text[block.start : block.end])))
+            open_headings.append((max(1, block.level), block_title(document.text, block)))
         else:
             has_body = True
         blocks.append(block)

@@ -8,14 +8,20 @@ from itertools import islice, takewhile
 
 from indexer.chunking.values import Piece
 from indexer.tokenization import ChunkTokenizer
-from indexer.types import Import, ParsedDocument
+from indexer.types import Block, Import, ParsedDocument
 
 _LONGEST_HEADING = 160
+_LONGEST_HEADING_SOURCE = 1024  # characters of a heading that are looked at for its title
 _LONGEST_FIRST_LINE = 4096
 _MOST_IMPORTS = 50  # that are tried
 _IDENTIFIER = re.compile(r"[^\W\d][\w$]*|\$[\w$]*")
 _QUALIFIER = re.compile(r"\.|::|#|/")
 _MARKUP = re.compile(r"^[#=\s]+|[#=\s]+$")
+
+
+def block_title(text: str, block: Block) -> str:
+    """The title that a heading is; damaged files have headings of a megabyte, of which the beginning does."""
+    return heading_title(text[block.start : min(block.end, block.start + _LONGEST_HEADING_SOURCE)])
 
 
 def heading_title(text: str) -> str:
@@ -60,7 +66,7 @@ class ContextWriter:
     def write(self, path: tuple[str, ...], pieces: Sequence[Piece]) -> str:
         """The context of a chunk of these pieces: what its own text does not say already."""
         text = self._document.text
-        own = {heading_title(text[p.block.start : p.block.end]) for p in pieces if p.block.kind == "heading"}
+        own = {block_title(text, p.block) for p in pieces if p.block.kind == "heading"}
         names = [name for name in self._names(path) if name not in own]
         scope = code_scope(pieces) if pieces[0].block.kind == "code" else pieces[0].block.name
         if scope and scope not in names:

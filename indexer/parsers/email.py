@@ -24,7 +24,7 @@ _SIGNATURES = ("application/pgp-signature", "application/pkcs7-signature", "appl
 _MAX_DEPTH = 3  # messages within messages
 _MAX_PARTS = 1000
 # What the header parser raises on headers that only look like their kind.
-_HEADER_FAULTS = (ValueError, TypeError, AttributeError, IndexError, LookupError)
+_HEADER_FAULTS = (ValueError, TypeError, AttributeError, IndexError, LookupError, OverflowError)
 
 
 def parse_email(

@@ -22,6 +22,7 @@ _DAMAGE = (
     AttributeError,
     OSError,
     ArithmeticError,
+    AssertionError,
     NotImplementedError,
 )
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from indexer.chunking import ChunkDraft, chunk_document, embedding_text
+from indexer.chunking import ChunkDraft, chunk_document, context, embedding_text
+from indexer.chunking.context import heading_title
 from indexer.tokenization import ChunkTokenizer, TokenUnit
 from indexer.types import Block, Box, Import, ParsedDocument
 
@@ -445,6 +446,21 @@ def test_chunking_reads_the_text_a_bounded_number_of_times(
     blocks = tuple(Block(kind, start, start + 20_000) for start in (0, 20_000, 40_000))
     chunk_document(ParsedDocument(text, blocks), tokenizer, max_tokens=256)
     assert tokenizer.work < 8 * len(text)
+
+
+def test_of_a_heading_without_end_the_beginning_is_looked_at(chunk, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[int] = []
+
+    def recording(text: str) -> str:
+        looked_at.append(len(text))
+        return heading_title(text)
+
+    monkeypatch.setattr(context, "heading_title", recording)
+    text = "# No end " + "cell format " * 5_000
+    drafts = chunk(ParsedDocument(text, (Block("heading", 0, len(text), level=1),)))
+    assert len(drafts) > 40
+    assert max(looked_at) <= 1024
+    assert drafts[1].heading_path[0].startswith("No end cell format")
 
 
 def test_kinds_of_blocks_are_told_apart(chunk) -> None:

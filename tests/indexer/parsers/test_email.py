@@ -44,6 +44,11 @@ def test_mail_keeps_headers_and_body(read: Read) -> None:
     assert document.metadata["author"] == "Ann <ann@example.org>"
 
 
+def test_a_date_that_no_calendar_has_is_kept_as_it_is_written(read: Read) -> None:
+    data = message().as_bytes().replace(b"03 May 2024", b"99999999999 May 2024")
+    assert "Date: Fri, 99999999999 May 2024" in read(data, "a.eml").text
+
+
 def test_the_html_body_is_read_when_there_is_no_plain_one(read: Read) -> None:
     mail = message()
     mail.add_alternative("<h1>No</h1><p>html</p>", subtype="html")

@@ -250,6 +250,15 @@ def test_a_truncated_pdf_gives_what_can_be_read_with_a_warning_or_a_typed_failur
         assert "may be truncated" in document.warnings[-1]
 
 
+def test_pypdf_may_stumble_over_its_own_assertions(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stumble(self: pypdf.PdfReader, *_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(pypdf.PdfReader, "get_object", stumble)
+    with pytest.raises(MalformedFile):
+        read(make_pdf([page()]).replace(b"trailer", b"trallala").replace(b" obj", b" abj"), "a.pdf")
+
+
 @pytest.mark.parametrize(
     "damage", [b"%PDF-1.7\nnothing of a PDF\n%%EOF", b"%PDF-1.7\n" + b"\xff" * 500 + b"\n%%EOF"]
 )
