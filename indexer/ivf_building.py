@@ -22,7 +22,9 @@ _BITS = 4  # a sub-vector: what the look-up in registers takes
 
 _PLANNED_K = (10, 100, 1000)
 _DEPTH_FACTORS = (1.5, 2, 4, 8, 16, 32, 64)
-_MAX_DEPTH = 640  # or 4 k, if that is more
+_MAX_DEPTH = 640  # or 4 k, if that is more: what is enough for texts that differ
+_DEEP_FACTORS = (256, 1024)  # for a corpus of near copies, which codes of four bits cannot tell apart
+_DEEPEST = 10_240
 _QUERIES = 384  # half to choose by, half to measure on
 _MIN_QUERIES = 32  # of either half; for large k so many do, since each is asked for k chunks
 _LOST_TO_CODES = 0.25  # of what may be missed; the rest is lost by looking through too few lists
@@ -109,16 +111,14 @@ def _trials(vectors: IvfVectors) -> tuple[_Trial, _Trial]:
 
 def _depth(vectors: IvfVectors, trial: _Trial, k: int, wanted: float) -> int:
     """The fewest candidates among which nearly all true hits are, if all lists are looked through."""
-    limit = min(len(vectors), max(_MAX_DEPTH, 4 * k))
-    depths = [min(int(np.ceil(factor * k)), limit) for factor in _DEPTH_FACTORS]
-    candidates = _candidates(vectors, trial.queries, vectors.index.nlist, depths[-1])
-    scores = [
-        exact_scores(vectors.rows.take(some), q) for some, q in zip(candidates, trial.queries, strict=True)
-    ]
-    for depth in depths:
-        if recalls([some[:depth] for some in scores], trial.best, k).mean() >= wanted:
-            return depth
-    return depths[-1]
+    depth = k
+    for factors, limit in ((_DEPTH_FACTORS, max(_MAX_DEPTH, 4 * k)), (_DEEP_FACTORS, _DEEPEST)):
+        depths = [min(int(np.ceil(factor * k)), limit, len(vectors)) for factor in factors]
+        found = _scores(vectors, trial, vectors.index.nlist, depths[-1])
+        for depth in depths:
+            if recalls([scores[:depth] for scores in found], trial.best, k).mean() >= wanted:
+                return depth
+    return depth
 
 
 def _num_probes(vectors: IvfVectors, trial: _Trial, k: int, depth: int, wanted: float) -> int:
@@ -139,11 +139,15 @@ def _num_probes(vectors: IvfVectors, trial: _Trial, k: int, depth: int, wanted: 
 
 
 def _recalls(vectors: IvfVectors, trial: _Trial, k: int, num_probes: int, depth: int) -> np.ndarray:
+    return recalls(_scores(vectors, trial, num_probes, depth), trial.best, k)
+
+
+def _scores(vectors: IvfVectors, trial: _Trial, num_probes: int, depth: int) -> list[np.ndarray]:
+    """The similarities of each query's candidates, in the order of the codes."""
     candidates = _candidates(vectors, trial.queries, num_probes, depth)
-    scores = [
+    return [
         exact_scores(vectors.rows.take(some), q) for some, q in zip(candidates, trial.queries, strict=True)
     ]
-    return recalls(scores, trial.best, k)
 
 
 def _candidates(vectors: IvfVectors, queries: np.ndarray, num_probes: int, depth: int) -> list[np.ndarray]:

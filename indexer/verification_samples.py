@@ -48,7 +48,9 @@ class Sampled:
         self.recall = float(found.mean())
         target = 1.0
         if vectors.base is not None and vectors.base.stamp is not None:
-            target = vectors.base.stamp.recall_target
+            stamp = vectors.base.stamp
+            # Or what was measured when it was tuned, where that was less: `stats` tells of it.
+            target = min(stamp.recall_target, stamp.plan[0].recall)
             target -= _DEVIATIONS * float(found.std()) / np.sqrt(len(found))
         if self.recall < target:
             yield (

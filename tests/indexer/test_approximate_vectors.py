@@ -137,6 +137,17 @@ def test_it_is_tuned_to_the_target_and_says_what_it_reaches(stamp: ivf_files.Bas
     assert low.plan[0].num_probes < stamp.plan[0].num_probes
 
 
+def test_it_looks_deeper_where_codes_cannot_tell_near_copies_apart(tmp_path: Path):
+    rng = np.random.default_rng(5)
+    originals = clustered(rng, 4)
+    vectors = np.repeat(originals, 1500, axis=0) + 1e-3 * rng.standard_normal((6000, DIMENSION))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    copies, stamp = built(tmp_path, vectors, np.arange(len(vectors)))
+    assert stamp.plan[0].rerank_depth > 640
+    assert stamp.plan[0].recall >= 0.98
+    assert measured_recall(copies, vectors[::100] + np.float32(2e-4), 10) >= 0.98
+
+
 def test_building_it_again_gives_the_same_index(stamp: ivf_files.BaseStamp, tmp_path: Path):
     again = built(tmp_path, VECTORS, NUMBERS)[1]
     assert again.codes.sha256 == stamp.codes.sha256
