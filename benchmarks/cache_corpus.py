@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -37,27 +38,31 @@ class ChangingCorpus:
         self.version = Version(1, "benchmark")
         self.known: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
         self.num_searches = 0
+        self._changing = threading.RLock()
 
     def refreshed_version(self) -> Version:
         return self.version
 
     @contextmanager
     def view(self) -> Iterator[ChangingCorpus]:
-        """Itself: one thread asks."""
-        yield self
+        """Itself; nothing changes while somebody looks, such as an audit in the background."""
+        with self._changing:
+            yield self
 
     # --- what changes
 
     def add(self, vector: np.ndarray) -> int:
-        self._commit()
-        number, self._count = self._count, self._count + 1
-        self.matrix[number], self._alive[number] = vector, True
-        self._born[number] = self.version.generation
-        return number
+        with self._changing:
+            self._commit()
+            number, self._count = self._count, self._count + 1
+            self.matrix[number], self._alive[number] = vector, True
+            self._born[number] = self.version.generation
+            return number
 
     def remove(self, number: int) -> None:
-        self._commit()
-        self._alive[number] = False
+        with self._changing:
+            self._commit()
+            self._alive[number] = False
 
     def alive(self) -> np.ndarray:
         """(n,) int64 numbers of the chunks that there are."""
