@@ -268,7 +268,18 @@ class Pipeline:
         """
         question, k = self.check_question(question), self.check_k(k)
         further = self.further_rounds(rounds, k=k, filters=filters, use_cache=use_cache)
-        return self._ask_events(question, k=k, filters=filters, use_cache=use_cache, further=further)
+        search = partial(self.retriever.search, question, k=k, filters=filters, use_cache=use_cache)
+        return self.searched_and_answered(question, search, further=further)
+
+    def searched_and_answered(
+        self, question: str, search: Callable[[], SearchResult], *, further: FurtherRounds | None
+    ) -> Iterator[AnswerEvent]:
+        """Yields what `ask_stream` does, from what `search` finds when the first event is asked for."""
+        started = time.perf_counter()
+        result = search()
+        seconds = time.perf_counter() - started
+        yield RetrievalEvent(result)
+        yield from self.answer_stream(question, result, retrieval_seconds=seconds, further=further)
 
     def session(
         self, *, window: int = 3, guesses: bool = True, sources: Sequence[LookaheadSource] = ()
@@ -438,18 +449,3 @@ class Pipeline:
     def _check_open(self) -> None:
         if self._closed:
             raise PipelineClosed("This pipeline is closed.", hint="Open it again with Pipeline.open().")
-
-    def _ask_events(
-        self,
-        question: str,
-        *,
-        k: int,
-        filters: Filters | None,
-        use_cache: bool,
-        further: FurtherRounds | None,
-    ) -> Iterator[AnswerEvent]:
-        started = time.perf_counter()
-        result = self.retriever.search(question, k=k, filters=filters, use_cache=use_cache)
-        seconds = time.perf_counter() - started
-        yield RetrievalEvent(result)
-        yield from self.answer_stream(question, result, retrieval_seconds=seconds, further=further)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from ragserve.answering import final_answer
-from ragserve.answers import Answer, AnswerEvent, RetrievalEvent
+from ragserve.answers import Answer, AnswerEvent
 from retriever.compound_questions import SubQuestions
 from retriever.lookahead import LookaheadRetriever, LookaheadStats
 from retriever.lookahead_gate import PrefetchGate
@@ -17,7 +17,6 @@ from retriever.typed_query import PastQueries, TypedText
 if TYPE_CHECKING:
     from indexer.types import Filters
     from ragserve.pipeline import Pipeline
-    from ragserve.rounds import FurtherRounds
     from retriever.prefetching import BatchSearcher
     from retriever.types import SearchResult
 
@@ -108,7 +107,8 @@ class Session:
         further = self._pipeline.further_rounds(
             rounds, k=k, filters=filters, use_cache=use_cache, searcher=self._searcher, load=self._load
         )
-        return self._events(question, k=k, filters=filters, use_cache=use_cache, further=further)
+        search = partial(self._ahead.get, question, k=k, filters=filters, use_cache=use_cache)
+        return self._pipeline.searched_and_answered(question, search, further=further)
 
     def expect(
         self,
@@ -146,21 +146,6 @@ class Session:
     def wait_until_idle(self, timeout: float | None = None) -> bool:
         """Waits until nothing is being retrieved ahead; False if that took longer than `timeout` seconds."""
         return self._ahead.wait_until_idle(timeout)
-
-    def _events(
-        self,
-        question: str,
-        *,
-        k: int,
-        filters: Filters | None,
-        use_cache: bool,
-        further: FurtherRounds | None,
-    ) -> Iterator[AnswerEvent]:
-        started = time.perf_counter()
-        result = self._ahead.get(question, k=k, filters=filters, use_cache=use_cache)
-        seconds = time.perf_counter() - started
-        yield RetrievalEvent(result)
-        yield from self._pipeline.answer_stream(question, result, retrieval_seconds=seconds, further=further)
 
 
 def new_gates() -> tuple[PrefetchGate, ...]:
