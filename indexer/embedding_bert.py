@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from indexer.embedding_errors import NotAnEmbedder
 from indexer.embedding_model import ModelDescription
+from indexer.packed_linear import Linear
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +27,7 @@ _SUPPORTED = {"model_type": "bert", "hidden_act": "gelu", "position_embedding_ty
 # a linear layer is compiled for each number of rows that it has not seen, which takes longer than running it.
 _LENGTH_MULTIPLE = 16
 _ROWS_MULTIPLE = 256
-_MOST_ROWS = 2048  # that go through a linear layer together; with more, pages come and go at each layer
+_MOST_ROWS = 1024  # that go through a layer's second half together: what is between stays in the cache
 _DEFAULTS = {"position_embedding_type": "absolute", "layer_norm_eps": 1e-12}
 
 
@@ -67,7 +68,7 @@ def bert_shape(description: ModelDescription) -> BertShape | None:
 
 
 class _Affine(NamedTuple):
-    """The weights of a linear layer or of a normalisation."""
+    """The weights of a normalisation."""
 
     weight: torch.Tensor
     bias: torch.Tensor
@@ -77,12 +78,19 @@ class _Affine(NamedTuple):
 
 
 class _Layer(NamedTuple):
-    projection: _Affine  # queries, keys and values in one: (3H, H), (3H,)
-    attention_output: _Affine
+    projection: Linear  # queries, keys and values in one: (3H, H), (3H,)
+    attention_output: Linear
     attention_norm: _Affine
-    inner: _Affine
-    output: _Affine
+    inner: Linear
+    output: Linear
     norm: _Affine
+
+
+class _Texts(NamedTuple):
+    """Where the tokens of a batch of texts are: layers compute them alone, attention with padding."""
+
+    mask: torch.Tensor  # (B, T) bool: which are no padding
+    places: torch.Tensor  # (N,): of the tokens in the padded batch, as one row after another
 
 
 class BertEncoder:
@@ -163,22 +171,31 @@ class BertEncoder:
         return self._hidden(token_ids, mask).float(), mask, special
 
     def _hidden(self, token_ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """(B, T, H) hidden states."""
+        """(B, T, H) hidden states, zeros where there is padding."""
         import torch
         from torch.nn.functional import pad
 
-        (num_texts, num_tokens), longest = token_ids.shape, len(self._position_embeddings)
-        length = num_tokens
-        if self.dtype != "float32":
-            length = min(-(-num_tokens // _LENGTH_MULTIPLE) * _LENGTH_MULTIPLE, longest)
-            token_ids, mask = (pad(tensor, (0, length - num_tokens)) for tensor in (token_ids, mask))
-        positions = self._position_embeddings[:length] + self._type_embedding
-        rows = (self._word_embeddings[token_ids] + positions).flatten(0, 1)  # (B T, H)
+        num_texts, num_tokens = token_ids.shape
+        positions = self._position_embeddings[:num_tokens] + self._type_embedding  # (T, H)
+        rows = (self._word_embeddings[token_ids] + positions)[mask]  # (N, H)
         rows = self._norm(rows, self._embedding_norm).to(getattr(torch, self.dtype))
-        rows = pad(rows, (0, 0, 0, self._num_rows(len(rows)) - len(rows)))  # (R, H)
+        texts = self._texts(mask)
+        num_rows = len(rows)
+        rows = pad(rows, (0, 0, 0, self._num_rows(num_rows) - num_rows))  # (R, H)
         for layer in self._layers:
-            rows = self._layer(rows, mask[:, None, None, :], layer)
-        return rows[: num_texts * length].view(num_texts, length, -1)[:, :num_tokens]
+            rows = self._layer(rows, texts, layer)
+        hidden = rows.new_zeros(num_texts, num_tokens, rows.shape[1])
+        hidden[mask] = rows[:num_rows]
+        return hidden
+
+    def _texts(self, mask: torch.Tensor) -> _Texts:
+        from torch.nn.functional import pad
+
+        length = num_tokens = mask.shape[1]
+        if self.dtype != "float32":
+            length = -(-num_tokens // _LENGTH_MULTIPLE) * _LENGTH_MULTIPLE
+        mask = pad(mask, (0, length - num_tokens))
+        return _Texts(mask, mask.flatten().nonzero()[:, 0])
 
     def _num_rows(self, num_tokens: int) -> int:
         """Rows to compute for so many tokens: one of a few numbers."""
@@ -187,27 +204,33 @@ class BertEncoder:
         multiple = min(_ROWS_MULTIPLE, 1 << (num_tokens - 1).bit_length())
         return -(-num_tokens // multiple) * multiple
 
-    def _layer(self, rows: torch.Tensor, mask: torch.Tensor, layer: _Layer) -> torch.Tensor:
-        """(R, H) to the same, the first B T of them tokens; (B, 1, 1, T) bool says which are attended to."""
+    def _layer(self, rows: torch.Tensor, texts: _Texts, layer: _Layer) -> torch.Tensor:
+        """(R, H) to the same; the first N are tokens, the others fill up."""
         import torch
-        from torch.nn.functional import gelu, linear, pad, scaled_dot_product_attention
 
-        parts = [slice(start, start + _MOST_ROWS) for start in range(0, len(rows), _MOST_ROWS)]
-        projected = rows.new_empty(len(rows), len(layer.projection.bias))  # (R, 3 H)
-        for part in parts:
-            torch.addmm(layer.projection.bias, rows[part], layer.projection.weight.T, out=projected[part])
-        shape = (len(mask), mask.shape[-1], 3, self._shape.num_heads, -1)
-        num_tokens = shape[0] * shape[1]
-        query, key, value = projected[:num_tokens].view(shape).permute(2, 0, 3, 1, 4)  # (B, heads, T, D) each
-        attended = scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        attended = attended.transpose(1, 2).reshape(num_tokens, -1)
-        attended = pad(attended, (0, 0, 0, len(rows) - num_tokens))  # (R, H)
         result = torch.empty_like(rows)
-        for part in parts:
-            hidden = rows[part] + linear(attended[part], *layer.attention_output)
+        attended = self._attended(layer.projection(rows), texts)
+        for start in range(0, len(rows), _MOST_ROWS):
+            part = slice(start, start + _MOST_ROWS)
+            hidden = layer.attention_output(attended[part]).add_(rows[part])
             hidden = self._norm(hidden, layer.attention_norm)
-            inner = gelu(linear(hidden, *layer.inner))
-            result[part] = self._norm(hidden + linear(inner, *layer.output), layer.norm)
+            inner = torch.ops.aten.gelu_(layer.inner(hidden))  # in place: it is the largest of all
+            result[part] = self._norm(layer.output(inner).add_(hidden), layer.norm)
+        return result
+
+    def _attended(self, projected: torch.Tensor, texts: _Texts) -> torch.Tensor:
+        """(R, 3H) queries, keys and values of tokens to (R, H) of what they attend to."""
+        from torch.nn.functional import scaled_dot_product_attention
+
+        (num_texts, length), num_tokens = texts.mask.shape, len(texts.places)
+        padded = projected.new_zeros(num_texts * length, projected.shape[1])
+        padded[texts.places] = projected[:num_tokens]
+        heads = padded.view(num_texts, length, 3, self._shape.num_heads, -1)
+        query, key, value = heads.permute(2, 0, 3, 1, 4)  # (B, heads, T, D) each
+        attended = scaled_dot_product_attention(query, key, value, attn_mask=texts.mask[:, None, None, :])
+        attended = attended.transpose(1, 2).reshape(num_texts * length, -1)  # (B T, H)
+        result = attended.new_zeros(len(projected), attended.shape[1])
+        result[:num_tokens] = attended[texts.places]
         return result
 
     def _norm(self, hidden: torch.Tensor, norm: _Affine) -> torch.Tensor:
@@ -216,20 +239,26 @@ class BertEncoder:
         return layer_norm(hidden, norm.weight.shape, norm.weight, norm.bias, self._shape.norm_epsilon)
 
 
+def _linear(weights: Mapping[str, torch.Tensor], *names: str) -> Linear:
+    """Several layers with the same input are one with their outputs side by side."""
+    import torch
+
+    parts = [_affine(weights, name) for name in names]
+    return Linear(torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts]))
+
+
 def _affine(weights: Mapping[str, torch.Tensor], name: str) -> _Affine:
     return _Affine(weights[f"{name}.weight"], weights[f"{name}.bias"])
 
 
 def _read_layer(weights: Mapping[str, torch.Tensor], name: str) -> _Layer:
-    import torch
-
-    parts = [_affine(weights, f"{name}.attention.self.{part}") for part in ("query", "key", "value")]
+    attention = f"{name}.attention"
     return _Layer(
-        projection=_Affine(*(torch.cat(tensors) for tensors in zip(*parts, strict=True))),
-        attention_output=_affine(weights, f"{name}.attention.output.dense"),
-        attention_norm=_affine(weights, f"{name}.attention.output.LayerNorm"),
-        inner=_affine(weights, f"{name}.intermediate.dense"),
-        output=_affine(weights, f"{name}.output.dense"),
+        projection=_linear(weights, *(f"{attention}.self.{part}" for part in ("query", "key", "value"))),
+        attention_output=_linear(weights, f"{attention}.output.dense"),
+        attention_norm=_affine(weights, f"{attention}.output.LayerNorm"),
+        inner=_linear(weights, f"{name}.intermediate.dense"),
+        output=_linear(weights, f"{name}.output.dense"),
         norm=_affine(weights, f"{name}.output.LayerNorm"),
     )
 

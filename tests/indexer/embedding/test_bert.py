@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tiny_bert import TEXTS, copy_of, save_tiny_bert
+from tokenizers import Tokenizer
 
 from indexer.embedding import SentenceTransformerEmbedder
 from indexer.embedding_bert import BertEncoder, bert_shape
 from indexer.embedding_model import describe
+from indexer.packed_linear import Linear
 
 
 def test_the_default_models_vectors_are_the_librarys(minilm: SentenceTransformerEmbedder) -> None:
@@ -149,3 +152,34 @@ def test_other_architectures_go_through_the_library(
     (model / name).write_text(json.dumps({**config, key: value}))
     assert bert_shape(describe(model)) is None
     assert bert_shape(describe(plain_model)) is not None
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_padding_is_not_computed(
+    minilm: SentenceTransformerEmbedder, monkeypatch: pytest.MonkeyPatch, dtype: str
+) -> None:
+    encoder, num_rows = minilm._query_bert.get().to(dtype), []
+    linear = Linear.__call__
+    monkeypatch.setattr(
+        Linear, "__call__", lambda layer, rows: num_rows.append(len(rows)) or linear(layer, rows)
+    )
+    short, long = "a word", "many more words " * 20
+    together = encoder.encode([short, long, short])
+    tokenizer = Tokenizer.from_file(str(minilm.tokenizer_path))
+    num_tokens = sum(sum(tokenizer.encode(text).attention_mask) for text in (short, long, short))
+    assert set(num_rows) == {num_tokens if dtype == "float32" else 128}
+    tolerance = 1e-5 if dtype == "float32" else 0.05
+    np.testing.assert_allclose(together[0], encoder.encode([short])[0], atol=tolerance)
+    np.testing.assert_array_equal(together[0], together[2])
+
+
+def test_a_packed_layer_computes_what_a_plain_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight, bias, rows = (torch.randn(*shape, generator=generator) for shape in ((96, 64), (96,), (33, 64)))
+    exact = rows @ weight.T + bias
+    low = Linear(weight, bias).to(torch.bfloat16)
+    torch.testing.assert_close(low(rows.bfloat16()).float(), exact, atol=0.3, rtol=0.03)
+    torch.testing.assert_close(low.to(torch.float32)(rows), exact, atol=0.3, rtol=0.03)  # and unpacks
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    plain = Linear(weight, bias).to(torch.bfloat16)
+    torch.testing.assert_close(low(rows.bfloat16()), plain(rows.bfloat16()), atol=0.1, rtol=0.02)
