@@ -71,7 +71,10 @@ class Speaker:
 class Sides:
     """The same retriever and generator with prefetching and without."""
 
-    def __init__(self, retriever: Retriever, generator: AnswerGenerator, index: Index, *, k: int) -> None:
+    def __init__(
+        self, retriever: Retriever, generator: AnswerGenerator, index: Index, *, k: int, load: float
+    ) -> None:
+        """`load`: how many others want the processor while a draft is written."""
         answerer = Answerer(Lazy(lambda: generator), index.document_text, max_new_tokens=None)
         ahead = ReadAhead(retriever.read_ahead)
         self._sides = {
@@ -79,12 +82,13 @@ class Sides:
         }
         self._options = SearchOptions(k, use_cache=False)
         self._retriever = retriever
+        self._load = load
 
     def first(self, question: str) -> SearchResult:
         return self._retriever.search(question, **self._options._asdict())
 
     def answer(self, side: str, question: str, result: SearchResult) -> Answer:
-        further = FurtherRounds(2, self._retriever, self._options)
+        further = FurtherRounds(2, self._retriever, self._options, lambda: self._load)
         events = self._sides[side].events(question, result, further=further, retrieval_seconds=0.0)
         return final_answer(events)
 
@@ -120,7 +124,9 @@ def on_examples(folder: Path, arguments: argparse.Namespace) -> dict[str, float]
     with Pipeline.open(folder) as pipeline:
         pipeline.ingest([CORPUS / "drafts" if arguments.quick else CORPUS])
         pipeline.warm_up()
-        sides = Sides(pipeline.retriever, pipeline._generator.get(), pipeline.index, k=arguments.k)
+        generator = pipeline._generator.get()
+        load = float(pipeline.generates_on_cpu)
+        sides = Sides(pipeline.retriever, generator, pipeline.index, k=arguments.k, load=load)
         for turn in range(arguments.rounds):
             for number, question in enumerate(questions):
                 began = time.perf_counter()
@@ -166,7 +172,7 @@ def on_cold_index(folder: Path, arguments: argparse.Namespace) -> dict[str, floa
             print(
                 f"Synthetic index, {arguments.chunks:,} chunks on a cold disk, {words_per_second:g} words/s"
             )
-            sides = Sides(retriever, Speaker(words_per_second), index, k=arguments.k)
+            sides = Sides(retriever, Speaker(words_per_second), index, k=arguments.k, load=0.0)
             found = at_one_speed(index, sides, arguments.questions)
             figures |= {f"cold_{words_per_second:g}_{name}": value for name, value in found.items()}
     return figures

@@ -97,6 +97,11 @@ class CheckpointGenerator(Generator):
         return merge_lora(self.model)
 
     @property
+    def device(self) -> torch.device:
+        """See `Generator.device`."""
+        return self.model.device
+
+    @property
     def engine(self) -> ContinuousBatchingEngine:
         """What all generation runs on, with its memory; made on first use."""
         with self._engine_lock:

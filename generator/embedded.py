@@ -43,6 +43,11 @@ class ReaderGenerator(Generator):
 
         return cls(Reader.load(device=device, dtype=dtype, embeddings_folder=embeddings_folder))
 
+    @property
+    def device(self) -> torch.device:
+        """See `Generator.device`."""
+        return self.reader.device
+
     def answer_stream(
         self,
         question: str,

@@ -87,6 +87,11 @@ class Generator(ABC):
             loaded.quantize_int8()
         return loaded
 
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Where it computes."""
+
     @abstractmethod
     def logits(self, token_ids: torch.Tensor | Sequence[Sequence[int]]) -> torch.Tensor:
         """Scores (batch, tokens, vocabulary) in float32 for token ids (batch, tokens)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
@@ -33,6 +34,9 @@ class AnswerGenerator(Protocol):
         Options, each of which may be ignored: `max_new_tokens`; the passages' `scores` and the `score_band`
         in which they may change places; `cancellation` (`generator.cancellation.Cancellation`), by which
         another thread says that nobody listens any more.
+
+        A `device` (`torch.device`), if it has one, says where it computes: work that can wait then waits
+        while the CPU is taken.
         """
         ...
 
@@ -53,6 +57,19 @@ class Answerer:
         self._score_band = score_band
         # Not given unless set: what suits a model by default is the model's to say.
         self._options: dict[str, Any] = {} if max_new_tokens is None else {"max_new_tokens": max_new_tokens}
+        self._counting = threading.Lock()  # guards the next
+        self._num_generating = 0
+
+    @property
+    def generates_on_cpu(self) -> bool:
+        """Whether answers are computed where searches are, so that one holds up the other."""
+        device = getattr(self._generator.peek(), "device", None)
+        return device is not None and device.type == "cpu"
+
+    @property
+    def num_generating(self) -> int:
+        """How many answers the generator is at work on."""
+        return self._num_generating
 
     def events(
         self,
@@ -84,6 +101,7 @@ class Answerer:
             options["cancellation"] = cancellation
         stream = generator.answer_stream(question, passages, **options)
         with contextlib.ExitStack() as stack:
+            stack.enter_context(self._counted())
             if hasattr(stream, "close"):
                 stack.callback(stream.close)
             for event in stream:
@@ -96,6 +114,16 @@ class Answerer:
         raise AnswerMissing(
             "The generator ended without an answer.", hint="The last that it yields must be a GroundedAnswer."
         )
+
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
+        with self._counting:
+            self._num_generating += 1
+        try:
+            yield
+        finally:
+            with self._counting:
+                self._num_generating -= 1
 
     def _answer(self, question: str, result: SearchResult, grounded: GroundedAnswer, clock: _Clock) -> Answer:
         citations, num_dropped = cite(grounded.spans, result.hits, self._document_text)

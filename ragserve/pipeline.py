@@ -310,7 +310,9 @@ class Pipeline:
         if check_rounds(rounds) == 1:
             return None
         options = SearchOptions(self.check_k(k), filters, use_cache)
-        return FurtherRounds(rounds, searcher if searcher is not None else self.retriever, options, load)
+        searcher = searcher if searcher is not None else self.retriever
+        drafting = int(self._answerer.generates_on_cpu)  # which every search ahead is beside
+        return FurtherRounds(rounds, searcher, options, lambda: load() + drafting)
 
     def answer_stream(
         self,
@@ -355,6 +357,16 @@ class Pipeline:
         """Returns every file that is not searchable, and why."""
         self._check_open()
         return self.index.doctor()
+
+    @property
+    def generates_on_cpu(self) -> bool:
+        """Whether answers are made where searches are, so that one holds up the other; no until loaded."""
+        return self._answerer.generates_on_cpu
+
+    @property
+    def cpu_load(self) -> int:
+        """How many answers are being made on the CPU."""
+        return self._answerer.num_generating if self.generates_on_cpu else 0
 
     def generation_stats(self) -> Mapping[str, float]:
         """Returns what the generator has done so far, by name; nothing before it is loaded."""

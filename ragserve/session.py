@@ -60,7 +60,7 @@ class Session:
             sources=[*own, *sources],
             keep_for=max(_KEEP_FOR, window),
             gates=(gates or new_gates())[: None if guesses else 1],
-            load=load,
+            load=lambda: load() + pipeline.cpu_load,
         )
 
     def __enter__(self) -> Self:
@@ -74,11 +74,26 @@ class Session:
         self._ahead.close()
 
     def search(
-        self, query: str, *, k: int | None = None, filters: Filters | None = None, use_cache: bool = True
+        self,
+        query: str,
+        *,
+        k: int | None = None,
+        filters: Filters | None = None,
+        use_cache: bool = True,
+        look_ahead: bool = True,
     ) -> SearchResult:
-        """What `Pipeline.search` returns, retrieved ahead or else now."""
+        """What `Pipeline.search` returns, retrieved ahead or else now.
+
+        Then what comes next is retrieved in the background; without `look_ahead`, from `look_ahead()` on.
+        """
         query, k = self._pipeline.check_question(query), self._pipeline.check_k(k)
-        return self._ahead.get(query, k=k, filters=filters, use_cache=use_cache)
+        return self._ahead.get(query, k=k, filters=filters, use_cache=use_cache, look_ahead=look_ahead)
+
+    def look_ahead(
+        self, *, k: int | None = None, filters: Filters | None = None, use_cache: bool = True
+    ) -> None:
+        """Begins to retrieve what is likely to come next. Returns at once."""
+        self._ahead.look_ahead(k=self._pipeline.check_k(k), filters=filters, use_cache=use_cache)
 
     def ask(
         self,
@@ -102,13 +117,25 @@ class Session:
         use_cache: bool = True,
         rounds: int = 1,
     ) -> Iterator[AnswerEvent]:
-        """What `Pipeline.ask_stream` yields. The next questions are retrieved while the answer is made."""
+        """What `Pipeline.ask_stream` yields.
+
+        The next questions are retrieved while the answer is made; after it, where that is on the CPU, which
+        cannot do both at once.
+        """
         question, k = self._pipeline.check_question(question), self._pipeline.check_k(k)
         further = self._pipeline.further_rounds(
             rounds, k=k, filters=filters, use_cache=use_cache, searcher=self._searcher, load=self._load
         )
-        search = partial(self._ahead.get, question, k=k, filters=filters, use_cache=use_cache)
-        return self._pipeline.searched_and_answered(question, search, further=further)
+        options = {"k": k, "filters": filters, "use_cache": use_cache}
+        meanwhile = not self._pipeline.generates_on_cpu
+
+        def events() -> Iterator[AnswerEvent]:
+            search = partial(self._ahead.get, question, **options, look_ahead=meanwhile)
+            yield from self._pipeline.searched_and_answered(question, search, further=further)
+            if not meanwhile:
+                self._ahead.look_ahead(**options)
+
+        return events()
 
     def expect(
         self,
@@ -130,7 +157,7 @@ class Session:
         text = text[: self._pipeline.settings.max_question_chars]
         self._typed.write(text)
         self._past.write(text)
-        self._ahead.look_ahead(k=self._pipeline.check_k(k), filters=filters, use_cache=use_cache)
+        self.look_ahead(k=k, filters=filters, use_cache=use_cache)
 
     def suggestions(self, limit: int = 3) -> list[str]:
         """What an interface may offer to ask: past questions that begin like what is being typed, then the

@@ -51,6 +51,9 @@ class ServerSettings:
     search_batch_size: Annotated[int, About("Searches made together at most.", 1)] = 8
     search_workers: Annotated[int, About("Batches of searches that are made at the same time.", 1, 64)] = 1
     search_wait_ms: Annotated[float, About("Longest that a search waits for others.", 0, 1000)] = 1.0
+    max_sessions: Annotated[
+        int, About("Sessions whose next searches are made ahead, each by a thread; 0: none.", 0, 10_000)
+    ] = 32
     max_body_bytes: Annotated[int, About("Largest request body, in bytes.", 1024)] = 262_144
     max_k: Annotated[int, About("Most passages that one request may ask for.", 1)] = 100
     drain_seconds: Annotated[float, About("How long SIGTERM waits for requests in progress.", 0, 3600)] = 20.0
@@ -69,7 +72,7 @@ class CacheSettings:
 
     max_bytes: Annotated[int, About("Most memory for past searches, in bytes; 0 keeps none.", 0)] = 67_108_864
     candidates: Annotated[
-        int, About("Passages that are kept of a search: memory against hits, 4 bytes each.", 1, 100_000)
+        int, About("Passages that are kept of a search: memory against hits, 1 to 2 bytes each.", 1, 100_000)
     ] = 1000
     max_false_hit_rate: Annotated[
         float,

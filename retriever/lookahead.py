@@ -143,11 +143,18 @@ class LookaheadRetriever:
         self.close()
 
     def get(
-        self, query: str, *, k: int = 5, filters: Filters | None = None, use_cache: bool = True
+        self,
+        query: str,
+        *,
+        k: int = 5,
+        filters: Filters | None = None,
+        use_cache: bool = True,
+        look_ahead: bool = True,
     ) -> SearchResult:
         """The result of `Retriever.search`, retrieved ahead or else now; then looks ahead again.
 
-        Raises what the search raises, RetrieverClosed and InvalidK.
+        Without `look_ahead` the caller, who wants the processor first, calls that afterwards. Raises what the
+        search raises, RetrieverClosed and InvalidK.
         """
         key = _Key(collapsed(query), search_options(k, filters, use_cache))
         result: SearchResult | None = None
@@ -160,8 +167,9 @@ class LookaheadRetriever:
                 return result
             finally:
                 self._observe(query, result)
-                with self._changed:
-                    self._start_round(key.options)
+                if look_ahead:
+                    with self._changed:
+                        self._start_round(key.options)
 
     def expect(
         self, queries: Iterable[str], *, k: int = 5, filters: Filters | None = None, use_cache: bool = True
@@ -298,7 +306,7 @@ class LookaheadRetriever:
         if saved is not None:
             self._num_used += 1
             self._seconds_saved += saved
-            prefetch.feed.gate.used(saved)
+            prefetch.feed.gate.used(saved, prefetch.seconds)
         else:
             self._num_wasted += 1
             self._seconds_wasted += prefetch.seconds

@@ -12,11 +12,11 @@ _HANDING_OVER = 1e-3  # seconds, about, that giving a search to a thread and tak
 class PrefetchGate:
     """Admits prefetches unless their expected gain is negative, and then a rare probe.
 
-    gain = p * saved - (1 - p) * wasted * (1 + load) - 0.001, in seconds a prefetch. `p` is how often a result
-    was used, `saved` is what a used one spared its caller, `wasted` is what an unused one cost; each is an
-    exponential average. `load` is how many others want the processor now: so many wait longer for every
-    second wasted. The last term is what handing a search to a thread and back costs in any case. Threads may
-    share it.
+    gain = p * (saved - load * taken) - (1 - p) * wasted * (1 + load) - 0.001, in seconds a prefetch. `p` is
+    how often a result was used, `saved` is what a used one spared its caller and `taken` how long it was
+    searched for, `wasted` is what an unused one cost; each is an exponential average. `load` is how many
+    others want the processor now: so many wait longer for every second of searching, of use or not. The last
+    term is what handing a search to a thread and back costs in any case. Threads may share it.
     """
 
     def __init__(
@@ -32,13 +32,15 @@ class PrefetchGate:
         self._chance = first_chance
         self._untried_left = max_untried
         self._saved: float | None = None  # seconds; None until there was one
+        self._taken = 0.0  # by those that saved so much
         self._wasted: float | None = None
         self._passed_up = 0
 
-    def used(self, seconds_saved: float) -> None:
+    def used(self, seconds_saved: float, seconds_taken: float) -> None:
         """A result was asked for."""
         with self._lock:
             self._chance += _WEIGHT * (1 - self._chance)
+            self._taken = _average(None if self._saved is None else self._taken, seconds_taken)
             self._saved = _average(self._saved, seconds_saved)
 
     def unused(self, seconds_wasted: float) -> None:
@@ -53,7 +55,8 @@ class PrefetchGate:
         wasted = self._wasted if self._wasted is not None else self._saved
         if saved is None or wasted is None:
             return 0.0
-        return self._chance * saved - (1 - self._chance) * wasted * (1 + load) - _HANDING_OVER
+        lost = (1 - self._chance) * wasted * (1 + load) + _HANDING_OVER
+        return self._chance * (saved - load * self._taken) - lost
 
     @property
     def is_tried(self) -> bool:

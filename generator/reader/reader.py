@@ -100,6 +100,11 @@ class Reader:
         tokenizer = ReaderTokenizer(embeddings / "tokenizer.json")
         return cls(model, tokenizer, calibration=files.calibration, files=files)
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.model.transformer.device
+
     def answer(
         self,
         question: str,

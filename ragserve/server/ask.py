@@ -23,6 +23,7 @@ from ragserve.server.errors import error_document, log_unexpected
 from ragserve.server.relay import Relay
 from ragserve.server.schemas import AskRequest, AskResponse, ErrorResponse
 from ragserve.server.service import service_of
+from retriever.prefetching import SearchOptions
 
 if TYPE_CHECKING:
     from retriever.types import SearchResult
@@ -55,14 +56,17 @@ async def ask(body: AskRequest, request: Request) -> Response:
     service = service_of(request)
     question, k = service.pipeline.check_question(body.question), service.check_k(body.k)
     filters, rounds = body.filters.to_filters() if body.filters else None, check_rounds(body.rounds)
+    options = SearchOptions(k, filters, body.use_cache)
     started = time.perf_counter()
-    searching = service.search(question, k=k, filters=filters, use_cache=body.use_cache, session=body.session)
+    searching = service.search(question, **options._asdict(), session=body.session, then_answer=True)
     result = await unless_disconnected(searching, request.receive)
     if result is None:
         return gone()
     seconds = time.perf_counter() - started
-    further = service.further_rounds(rounds, k=k, filters=filters, use_cache=body.use_cache)
-    relay = service.answer(question, result, retrieval_seconds=seconds, further=further)
+    further = service.further_rounds(rounds, **options._asdict())
+    relay = service.answer(
+        question, result, retrieval_seconds=seconds, further=further, session=body.session, options=options
+    )
     if body.stream:
         return EventStream(result, relay, stall_seconds=service.settings.stall_seconds)
     answer = await unless_disconnected(_whole_answer(relay), request.receive)

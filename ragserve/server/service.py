@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
@@ -21,6 +22,7 @@ from ragserve.server.sessions import Sessions
 from ragserve.server.traffic import Traffic
 from ragserve.session import Session, new_gates
 from retriever.errors import RetrieverClosed
+from retriever.prefetching import SearchOptions
 
 if TYPE_CHECKING:
     from indexer.types import Filters
@@ -106,17 +108,19 @@ class Service:
         filters: Filters | None,
         use_cache: bool,
         session: str | None = None,
+        then_answer: bool = False,
     ) -> SearchResult:
         """Finds passages; requests that come together are searched for together.
 
-        In a session, passages that it has retrieved ahead are taken.
+        In a session, passages that it has retrieved ahead are taken. `then_answer`: `answer` follows, and the
+        session retrieves ahead when that may be disturbed.
         """
         batcher = await self._wait_for_batcher()
         if session is not None:
             try:
-                return await self._in_session(
-                    session, lambda it: it.search(query, k=k, filters=filters, use_cache=use_cache)
-                )
+                look_ahead = not (then_answer and self.pipeline.generates_on_cpu)
+                options = {"k": k, "filters": filters, "use_cache": use_cache, "look_ahead": look_ahead}
+                return await self._in_session(session, lambda it: it.search(query, **options))
             except RetrieverClosed:
                 pass  # others have opened many since: search as without one
         return await asyncio.wrap_future(batcher.submit(query, k=k, filters=filters, use_cache=use_cache))
@@ -183,12 +187,17 @@ class Service:
         *,
         retrieval_seconds: float,
         further: FurtherRounds | None = None,
+        session: str | None = None,
+        options: SearchOptions | None = None,
     ) -> Relay[AnswerEvent]:
-        """Returns the events of an answer, made on a thread of their own once one is free."""
+        """Returns the events of an answer, made on a thread of their own once one is free.
+
+        Then `session`, unless it did so meanwhile, retrieves ahead with these `options`.
+        """
         queued = time.perf_counter()
 
         def make(cancellation: Cancellation) -> Iterator[AnswerEvent]:
-            return self.pipeline.answer_stream(
+            yield from self.pipeline.answer_stream(
                 question,
                 result,
                 retrieval_seconds=retrieval_seconds,
@@ -196,6 +205,9 @@ class Service:
                 cancellation=cancellation,
                 further=further,
             )
+            if session is not None and self.pipeline.generates_on_cpu:
+                with contextlib.suppress(RetrieverClosed):
+                    self._sessions.named(session).look_ahead(**(options or SearchOptions())._asdict())
 
         return Relay(make, self._generators)
 

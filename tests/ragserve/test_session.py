@@ -4,8 +4,10 @@ changes."""
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
+import torch
 from fastapi.testclient import TestClient
 
 from ragserve import RetrievalEvent, Session
@@ -16,6 +18,7 @@ from retriever.errors import RetrieverClosed
 
 PATIENCE = 120
 FIRST, SECOND, THIRD = "Who designed the bridge?", "What does crossing cost?", "Which trees has the garden?"
+BOTH = "Who designed the bridge and what does crossing cost?"
 
 
 @pytest.fixture
@@ -73,8 +76,28 @@ def test_an_answer_is_streamed_while_the_next_question_is_looked_for(session, se
     assert retrieved.is_set()
 
 
+def test_beside_an_answer_made_on_the_cpu_nothing_is_looked_for_until_it_is_there(
+    session, searched, generator
+):
+    generator.device = torch.device("cpu")
+    session.ask(THIRD)  # where a generator computes shows when it is there
+    assert session.wait_until_idle(PATIENCE)
+    searched.clear()
+    meanwhile = []
+
+    def before_token():
+        assert session.wait_until_idle(PATIENCE)
+        meanwhile.extend(ahead(searched))
+
+    generator.before_token = before_token
+    assert session.ask(BOTH).supported
+    assert session.wait_until_idle(PATIENCE)
+    assert meanwhile == []
+    assert FIRST in ahead(searched)
+
+
 def test_the_parts_of_a_question_are_expected_after_it(session, searched):
-    session.search("Who designed the bridge and what does crossing cost?")
+    session.search(BOTH)
     assert session.wait_until_idle(PATIENCE)
     assert {"Who designed the bridge?", "what does crossing cost?"} <= set(ahead(searched))
 
@@ -101,7 +124,7 @@ def test_headings_near_the_last_hits_are_suggested_and_looked_for(session, searc
 
 def test_without_guesses_only_what_is_expected_is_looked_for(pipeline, searched):
     with pipeline.session(guesses=False) as session:
-        session.search("Who designed the bridge and what does crossing cost?")
+        session.search(BOTH)
         session.typing("who designed")
         session.expect([FIRST])
         assert session.wait_until_idle(PATIENCE)
@@ -151,6 +174,26 @@ def test_what_a_client_expects_is_there_when_it_asks(client, searched):
     assert with_session["hits"] == plain["hits"]
     assert answer["supported"]
     assert client.app.state.service._sessions.named("s").stats().used == 2
+
+
+def test_a_client_whose_answer_is_made_on_the_cpu_waits_for_nothing_else(client, searched, generator):
+    generator.device = torch.device("cpu")
+    client.post("/ask", json={"question": THIRD})
+    meanwhile = []
+
+    def before_token():
+        wait_until_idle(client, "s")
+        meanwhile.extend(query for query, _ in searched)
+
+    generator.before_token = before_token
+    assert client.post("/ask", json={"question": BOTH, "session": "s"}).json()["supported"]
+    for _ in range(PATIENCE * 100):  # it begins when the client has its answer
+        if FIRST in [query for query, _ in searched]:
+            break
+        time.sleep(0.01)
+    assert FIRST in [query for query, _ in searched]
+    assert BOTH in meanwhile
+    assert FIRST not in meanwhile
 
 
 def test_typing_brings_suggestions_of_the_session_and_of_no_other(client):

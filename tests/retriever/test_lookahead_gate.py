@@ -74,23 +74,31 @@ def test_the_gain_is_what_hits_save_less_what_misses_cost_others():
     gate = PrefetchGate()
     assert gate.is_open(load=100)  # nothing is known
     for _ in range(100):
-        gate.used(0.3)
+        gate.used(0.3, 0.4)
         gate.unused(0.1)
     chance = 7 / 15  # where 1/8 up and 1/8 down meet, after a miss
     assert gate.gain() == pytest.approx(chance * 0.3 - (1 - chance) * 0.1 - 0.001)
-    assert gate.gain(load=2) == pytest.approx(chance * 0.3 - (1 - chance) * 0.3 - 0.001)
-    assert gate.is_open(load=1)
-    assert not gate.is_open(load=2)
+    assert gate.gain(load=0.5) == pytest.approx(chance * (0.3 - 0.2) - (1 - chance) * 0.15 - 0.001)
+    assert gate.is_open(load=0.2)
+    assert not gate.is_open(load=0.5)
+
+
+def test_beside_one_who_wants_the_processor_no_hit_pays():
+    gate = PrefetchGate()
+    for _ in range(20):
+        gate.used(0.1, 0.1)  # all of it was hidden, and all of it was taken from the other
+    assert gate.is_open()
+    assert not gate.is_open(load=1)
 
 
 def test_hits_that_save_less_than_handing_them_over_costs_close_the_gate():
     gate = PrefetchGate()
     assert not gate.is_tried
-    gate.used(0.0005)
+    gate.used(0.0005, 0.0005)
     assert gate.is_tried
     assert not gate.is_open()
     other = PrefetchGate()
-    other.used(0.01)
+    other.used(0.01, 0.01)
     assert other.is_open()
 
 
@@ -104,14 +112,14 @@ def test_a_closed_gate_admits_one_in_so_many_chances():
     assert [gate.may_admit() for _ in range(6)] == [False, False, False, True, True, True]
     assert [gate.admit(3) for _ in range(2)] == [1, 0]
     for _ in range(20):
-        gate.used(1.0)
+        gate.used(1.0, 1.0)
     assert gate.admit(3) == 3
 
 
 def test_until_something_has_become_of_one_a_gate_lets_a_few_through():
     gate = PrefetchGate(max_untried=3)
     assert [gate.admit(2) for _ in range(3)] == [2, 1, 0]
-    gate.used(1.0)
+    gate.used(1.0, 1.0)
     assert gate.admit(2) == 2
 
 
