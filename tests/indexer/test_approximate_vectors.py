@@ -273,6 +273,24 @@ def test_rows_are_what_numpy_reads_and_are_let_go_when_much_of_them_is_resident(
     assert len(let_go) == times_let_go
 
 
+@pytest.mark.parametrize(("slow_seconds", "num_announced"), [(-1.0, 300 - 16), (1e9, 0)])
+def test_rows_that_come_from_the_disk_are_asked_for_all_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow_seconds: float, num_announced: int
+):
+    rows = np.random.default_rng(0).standard_normal((1000, 4)).astype(np.float32)
+    with (tmp_path / "rows.npy").open("wb") as file:
+        write_header(file, rows.shape)
+        file.write(rows.tobytes())
+    announced, announce = [], RowFile._announce
+    monkeypatch.setattr(row_file, "_SLOW_SECONDS", slow_seconds)
+    monkeypatch.setattr(
+        RowFile, "_announce", lambda opened, some: (announced.extend(some), announce(opened, some))
+    )
+    positions = np.random.default_rng(1).integers(0, 1000, 300)
+    np.testing.assert_array_equal(RowFile(tmp_path / "rows.npy").take(positions), rows[positions])
+    assert announced == positions.tolist()[300 - num_announced :]
+
+
 def test_what_is_mapped_and_resident_is_told_by_the_system():
     told = row_file._mapped_bytes()
     assert (told is None) == (not Path("/proc/self/statm").exists())
@@ -363,9 +381,9 @@ def test_what_searches_near_a_query_compare_can_be_read_ahead_within_a_budget(ba
 
 
 def test_reading_ahead_stops_when_it_is_told_to_and_reads_nothing_without_a_budget(base):
-    stops = iter([False] * 5 + [True])
+    stops = iter([False] * 3 + [True])
     rows = base.stored_near(QUERIES[0], 1 << 20)
-    assert rows.read_ahead(stopped=lambda: next(stops)) == 5 * base.rows.bytes_per_read
+    assert rows.read_ahead(stopped=lambda: next(stops)) == 3 * 64 * base.rows.bytes_per_read
     assert base.stored_near(QUERIES[0], 0).read_ahead() == 0
 
 
