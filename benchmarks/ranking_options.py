@@ -7,10 +7,15 @@ Every option of retriever/settings.py that is off by default, against the defaul
 itself without its cache. On the beir_* sets: nDCG@10, recall@5, recall@10. On chunking_evaluation, where
 answers are spans of documents: the share of the answer's characters that the passages hold (recall), and the
 share of the passages that is answer (precision), beside more chunks without the option, because longer
-passages have to beat that. On disfl_pairs: questions as they were spoken, repaired, and as they were meant,
-which is the ceiling. Differences to the default have 95% bootstrap intervals. Milliseconds are of a search
-whose question is embedded already; "again" is the same question once more, when late interaction has its
-passages' token vectors. Some ten minutes on two cores, half of them spent on token vectors.
+passages have to beat that. On disfl_pairs: questions as they were spoken, with each option, and as they were
+meant, which is the ceiling. Neighbours and sections are measured where texts have any: on
+chunking_evaluation alone, the other sets' texts stand by themselves. Questions are repaired everywhere: on
+the sets of written ones that may change nothing. A cross-encoder is measured where one is named.
+
+Differences to the default have 95% bootstrap intervals. Milliseconds are of a search whose question is
+embedded already. "Again" is the same question once more: the first weight of late interaction makes its
+passages' token vectors, which all that comes later finds. Some twelve minutes on two cores, half of them
+spent on token vectors.
 """
 
 from __future__ import annotations
@@ -25,7 +30,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from retrieval_sets import ArrayCorpus, RetrievalSet, Vectors, embed, interval, load, scores_of
+from record import machine
+from retrieval_sets import ArrayCorpus, RetrievalSet, embed, interval, load, scores_of
 
 from indexer.chunking import chunk_document, embedding_text
 from indexer.embedding import SentenceTransformerEmbedder
@@ -33,7 +39,6 @@ from indexer.parsers import parse
 from indexer.tokenization import ChunkTokenizer
 from indexer.types import Chunk
 from retriever.cross_encoder import CrossEncoderReranker
-from retriever.disfluency import repair_disfluencies
 from retriever.late_interaction import LateInteractionReranker
 from retriever.reranking import Reranker
 from retriever.retriever import Retriever
@@ -42,6 +47,7 @@ from retriever.types import Hit
 
 BEIR = ("beir_squad_v1_dev", "beir_cranfield", "beir_cisi", "beir_vaswani", "beir_cosqa_dev")
 SPANS, SPOKEN = "chunking_evaluation", "disfl_pairs"
+REPAIRING = RetrievalSettings(repair_disfluencies=True)
 K = 10
 NUM_PASSAGES = 5  # of chunking_evaluation
 TIMED_AGAIN = 50  # questions
@@ -90,11 +96,11 @@ def main() -> int:
         if name == SPANS:
             rows += measure_spans(arguments, embedder, rerankers)
         elif name == SPOKEN:
-            rows += measure_spoken(arguments, embedder)
+            rows += measure_spoken(arguments, embedder, rerankers)
         else:
             rows += measure_set(arguments, load(arguments.data, name), embedder, rerankers)
     if arguments.write:
-        write_table(arguments.write, rows)
+        write_table(arguments.write, rows, with_cross_encoder=bool(arguments.cross_encoder))
     print(json.dumps({"embedder": embedder.fingerprint, "rows": [vars(row) for row in rows]}))
     return 0
 
@@ -119,7 +125,8 @@ def ways_to_rank(rerankers: Sequence[Reranker]) -> list[Way]:
             settings = replace(default, rerank_weight=weight)
             ways.append(Way(f"{reranker.name}, weight {weight:g}", settings, reranker))
     ways += [Way(f"MMR {value:g}", replace(default, mmr_lambda=value)) for value in (0.9, 0.7)]
-    return [*ways, Way("without copies, 0.8", replace(default, duplicate_overlap=0.8))]
+    ways.append(Way("without copies, 0.8", replace(default, duplicate_overlap=0.8)))
+    return [*ways, Way("repaired", REPAIRING)]
 
 
 # --- searching
@@ -136,10 +143,22 @@ class KnownQueries:
         return np.stack([self._vectors[text] for text in texts])
 
 
-def normalised(questions: Sequence[str]) -> list[str]:
-    """The questions as the retriever will ask for their vectors."""
-    retriever = Retriever(None, None, cache=None)  # type: ignore[arg-type]
-    return [retriever.normalise(question) for question in questions]
+def forms(questions: Sequence[str]) -> list[str]:
+    """The questions as the retriever will ask for their vectors: as they are, and repaired."""
+    found: dict[str, None] = {}  # a set in order
+    for settings in (RetrievalSettings(), REPAIRING):
+        retriever = Retriever(None, None, settings=settings, cache=None)  # type: ignore[arg-type]
+        found |= dict.fromkeys(retriever.normalise(question) for question in questions)
+    return list(found)
+
+
+def changed_share(questions: Sequence[str]) -> float:
+    """How many of the questions repairing changes."""
+    plain, repairing = (
+        Retriever(None, None, settings=settings, cache=None)  # type: ignore[arg-type]
+        for settings in (RetrievalSettings(), REPAIRING)
+    )
+    return float(np.mean([plain.normalise(one) != repairing.normalise(one) for one in questions]))
 
 
 def run(corpus: ArrayCorpus, queries: KnownQueries, way: Way, questions: Sequence[str]) -> Outcome:
@@ -165,14 +184,16 @@ def measure_set(
     rerankers: Sequence[Reranker],
 ) -> list[Row]:
     chosen = shortened(chosen, arguments)
-    vectors = embed(chosen, embedder, arguments.embeddings)
+    asked = forms(chosen.questions)
+    vectors = embed(RetrievalSet(chosen.name, chosen.texts, asked, []), embedder, arguments.embeddings)
     corpus = TextCorpus(chosen.texts, vectors.texts)
-    queries = KnownQueries(embedder.fingerprint, normalised(chosen.questions), vectors.questions)
+    queries = KnownQueries(embedder.fingerprint, asked, vectors.questions)
     table = {}
     for way in ways_to_rank(rerankers):
         outcome = run(corpus, queries, way, chosen.questions)
         table[way.name] = ranking_scores(outcome, chosen.relevant), outcome
-    return report(chosen.name, table, f"{len(chosen.texts):,} texts, {len(chosen.questions):,} questions")
+    size = f"{len(chosen.texts):,} texts, {len(chosen.questions):,} questions"
+    return report(chosen.name, table, f"{size}; repaired: {changed_share(chosen.questions):.1%}")
 
 
 def shortened(chosen: RetrievalSet, arguments: argparse.Namespace) -> RetrievalSet:
@@ -281,14 +302,16 @@ def measure_spans(
     which = np.unique(np.linspace(0, len(questions) - 1, count).astype(int))
     questions = [questions[i] for i in which]
     asked = [question.text for question in questions]
-    vectors = embed(RetrievalSet(SPANS, embedded, asked, []), embedder, arguments.embeddings)
+    known = forms(asked)
+    vectors = embed(RetrievalSet(SPANS, embedded, known, []), embedder, arguments.embeddings)
     corpus = DocumentCorpus(chunks, texts, embedded, vectors.texts)
-    queries = KnownQueries(embedder.fingerprint, normalised(asked), vectors.questions)
+    queries = KnownQueries(embedder.fingerprint, known, vectors.questions)
     table = {}
     for way in ways_to_read(rerankers):
         outcome = run(corpus, queries, way, asked)
         table[way.name] = span_scores(outcome, questions), outcome
-    return report(SPANS, table, f"{len(chunks):,} chunks, {len(asked):,} questions")
+    size = f"{len(chunks):,} chunks, {len(asked):,} questions"
+    return report(SPANS, table, f"{size}; repaired: {changed_share(asked):.1%}")
 
 
 def ways_to_read(rerankers: Sequence[Reranker]) -> list[Way]:
@@ -339,39 +362,33 @@ def span_scores(outcome: Outcome, questions: Sequence[SpanQuestion]) -> dict[str
 # --- spoken questions
 
 
-def measure_spoken(arguments: argparse.Namespace, embedder: SentenceTransformerEmbedder) -> list[Row]:
-    """The same questions spoken, repaired, and as meant; in the passages that they were written for."""
+def measure_spoken(
+    arguments: argparse.Namespace, embedder: SentenceTransformerEmbedder, rerankers: Sequence[Reranker]
+) -> list[Row]:
+    """The same questions as spoken and as meant; in the passages that they were written for."""
     passages = {row["id"]: row["passage"] for row in lines(arguments.data / "squad_v2_dev_20articles.jsonl")}
     pairs = [row for row in lines(arguments.data / f"{SPOKEN}.jsonl") if row["id"] in passages]
     count = QUICK_QUESTIONS if arguments.quick else 5 * arguments.questions
     pairs = [pairs[i] for i in np.unique(np.linspace(0, len(pairs) - 1, count).astype(int))]
     texts = list(dict.fromkeys(passages.values()))[: QUICK_TEXTS if arguments.quick else None]
-    texts += [passages[row["id"]] for row in pairs if passages[row["id"]] not in texts]
-    texts = list(dict.fromkeys(texts))
+    texts = list(dict.fromkeys([*texts, *(passages[row["id"]] for row in pairs)]))
     numbers = {text: i for i, text in enumerate(texts)}
     relevant = [{numbers[passages[row["id"]]]: 1} for row in pairs]
-    forms = {
-        "spoken (default)": [row["disfluent"] for row in pairs],
-        "spoken, repaired": [repair_disfluencies(row["disfluent"]) for row in pairs],
-        "as meant, repaired": [repair_disfluencies(row["original"]) for row in pairs],
-        "as meant (ceiling)": [row["original"] for row in pairs],
-    }
-    known = list(dict.fromkeys(question for form in forms.values() for question in form))
-    vectors: Vectors = embed(RetrievalSet(SPOKEN, texts, known, []), embedder, arguments.embeddings)
+    spoken, meant = ([row[form] for row in pairs] for form in ("disfluent", "original"))
+    known = forms([*spoken, *meant])
+    vectors = embed(RetrievalSet(SPOKEN, texts, known, []), embedder, arguments.embeddings)
     corpus = TextCorpus(texts, vectors.texts)
-    queries = KnownQueries(embedder.fingerprint, normalised(known), vectors.questions)
+    queries = KnownQueries(embedder.fingerprint, known, vectors.questions)
     table = {}
-    for name, questions in forms.items():
-        outcome = run(corpus, queries, Way(name), questions)
-        table[name] = ranking_scores(outcome, relevant), outcome
-    changed = np.mean(
-        [a != b for a, b in zip(forms["spoken (default)"], forms["spoken, repaired"], strict=True)]
-    )
-    hurt = np.mean(
-        [a != b for a, b in zip(forms["as meant (ceiling)"], forms["as meant, repaired"], strict=True)]
-    )
+    for way in ways_to_rank(rerankers):
+        outcome = run(corpus, queries, way, spoken)
+        table[way.name] = ranking_scores(outcome, relevant), outcome
+    for way in (Way("as meant, repaired", REPAIRING), Way("as meant (ceiling)")):
+        outcome = run(corpus, queries, way, meant)
+        table[way.name] = ranking_scores(outcome, relevant), outcome
+    repaired = f"{changed_share(spoken):.1%}, of those as meant {changed_share(meant):.1%}"
     size = f"{len(texts):,} texts, {len(pairs):,} questions"
-    return report(SPOKEN, table, f"{size}; repaired: {changed:.1%}, of those as meant {hurt:.1%}")
+    return report(SPOKEN, table, f"{size}; repaired: {repaired}")
 
 
 def lines(path: Path) -> list[dict]:
@@ -404,9 +421,10 @@ def report(name: str, table: dict[str, tuple[dict[str, np.ndarray], Outcome]], s
     return rows
 
 
-def write_table(page: Path, rows: Sequence[Row]) -> None:
+def write_table(page: Path, rows: Sequence[Row], *, with_cross_encoder: bool) -> None:
     """Puts the run's results between the page's two markers."""
-    parts = []
+    absent = "" if with_cross_encoder else " No cross-encoder was named, so none was measured."
+    parts = [f"{time.strftime('%Y-%m-%d')}, {machine()}.{absent}", ""]
     for name in dict.fromkeys(row.set for row in rows):
         mine = [row for row in rows if row.set == name]
         metrics = list(mine[0].scores)
