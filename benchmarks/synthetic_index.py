@@ -1,8 +1,7 @@
 """An index of any size without ingesting files: sentences of the example corpus, varied.
 
-A chunk is a sentence's words mixed with others of its file; its vector is the sentence's, moved by noise.
-So the vectors are as crowded as real ones and the words as common, without embedding a hundred thousand
-texts.
+A chunk is any three sentences; its vector is the mean of theirs, moved by noise. So vectors are as crowded
+as real ones and the words as common, without embedding a hundred thousand texts.
 """
 
 from __future__ import annotations
@@ -62,7 +61,9 @@ def _vary(
     chosen = rng.integers(0, len(base), (count, 3))
     noise = rng.standard_normal((count, vectors.shape[1])).astype(np.float32)
     noise *= _NOISE / np.linalg.norm(noise, axis=1, keepdims=True)
-    moved = vectors[chosen[:, 0]] + noise
+    moved = vectors[chosen].mean(axis=1)  # (count, d): about what the three together would be embedded as
+    moved /= np.linalg.norm(moved, axis=1, keepdims=True)
+    moved += noise
     moved /= np.linalg.norm(moved, axis=1, keepdims=True)
     for (one, two, three), vector in zip(chosen.tolist(), moved, strict=True):
         yield f"{base[one]} {base[two]} {base[three]}", vector

@@ -19,7 +19,7 @@ _BYTES_PER_TOUCH = 64 << 10
 _TOUCHED_BYTES_BETWEEN_LOOKS = 4 << 20
 _MAX_RESIDENT_BYTES = 256 << 20  # then the pages are let go; the kernel keeps them as long as it likes
 _ROWS_PER_BLOCK = 8192
-_ROWS_TO_PROBE = 16  # whose time shows whether rows come from memory or from the disk
+_ROWS_TO_PROBE = 4  # whose time shows whether rows come from memory or from the disk
 _SLOW_SECONDS = 20e-6  # a row: a page that is in memory takes a tenth of it, one on a fast disk three times
 _ROWS_PER_ANNOUNCEMENT = 64  # read ahead: enough for a disk to have many under way, few enough to stop soon
 _STATM = Path("/proc/self/statm")
@@ -37,6 +37,8 @@ class RowFile:
             shape, offset = _read_header(file)
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             self._descriptor = os.dup(file.fileno())
+        if hasattr(mmap, "MADV_RANDOM"):  # or a row brings all that the kernel reads ahead, often megabytes
+            self._map.madvise(mmap.MADV_RANDOM)
         weakref.finalize(self, os.close, self._descriptor)
         self._offset = offset
         size = 4 * shape[0] * shape[1]
@@ -61,7 +63,8 @@ class RowFile:
         in the time of one.
         """
         if self._are_on_disk(positions[:_ROWS_TO_PROBE]):
-            self._announce(positions[_ROWS_TO_PROBE:])
+            for position in positions[_ROWS_TO_PROBE:].tolist():
+                self._announce(position, 1)
         if len(positions) > _ROWS_PER_BLOCK:
             parts = range(0, len(positions), _ROWS_PER_BLOCK)
             return np.concatenate([self._taken(positions[i : i + _ROWS_PER_BLOCK]) for i in parts])
@@ -77,13 +80,12 @@ class RowFile:
         self.rows[positions]
         return time.perf_counter() - began > _SLOW_SECONDS * len(positions)
 
-    def _announce(self, positions: np.ndarray) -> None:
-        """Has the kernel read rows, all at once, and does not wait for them."""
+    def _announce(self, position: int, count: int) -> None:
+        """Has the kernel read some rows, and does not wait for them."""
         if hasattr(os, "posix_fadvise"):
             size = 4 * self.dimension
-            for position in positions.tolist():
-                start = self._offset + position * size
-                os.posix_fadvise(self._descriptor, start, size, os.POSIX_FADV_WILLNEED)
+            start = self._offset + position * size
+            os.posix_fadvise(self._descriptor, start, count * size, os.POSIX_FADV_WILLNEED)
 
     @property
     def bytes_per_read(self) -> int:
@@ -101,15 +103,17 @@ class RowFile:
         for start in range(0, len(positions), _ROWS_PER_ANNOUNCEMENT):
             if stopped():
                 return start * self.bytes_per_read
-            some = positions[start : start + _ROWS_PER_ANNOUNCEMENT]
-            self._announce(some)
-            for position in some.tolist():
+            some = positions[start : start + _ROWS_PER_ANNOUNCEMENT].tolist()
+            for position in some:
+                self._announce(position, 1)
+            for position in some:
                 os.pread(self._descriptor, size, self._offset + position * size)
         return len(positions) * self.bytes_per_read
 
     def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
         """All rows, block by block, each with the position of its first row."""
         for start in range(0, len(self), _ROWS_PER_BLOCK):
+            self._announce(start, min(_ROWS_PER_BLOCK, len(self) - start))
             block = self.rows[start : start + _ROWS_PER_BLOCK]
             yield start, block
             self._count(block.nbytes)
