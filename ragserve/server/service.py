@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("ragserve.server")
 _LONGEST_WAIT_FOR_MODELS = 60.0  # seconds that a request waits for them before it is told to come back
-_MAX_SESSIONS = 32  # that are looked ahead for: each has a thread
 _T = TypeVar("_T")
 
 
@@ -48,7 +47,7 @@ class Service:
         )
         self._batcher: Future[BatchPrefetcher] = Future()
         self._gates = new_gates()  # what one session learns of what pays, the others know
-        self._sessions = Sessions(self._open_session, max_sessions=_MAX_SESSIONS)
+        self._sessions = Sessions(self._open_session, max_sessions=self.settings.max_sessions)
         self._waiting = ThreadPoolExecutor(self.settings.max_requests, thread_name_prefix="ragserve-session")
         self._loading: threading.Thread | None = None
         self._start_lock = threading.Lock()

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 import torch
 from fastapi.testclient import TestClient
 
-from ragserve import RetrievalEvent, Session
+from ragserve import Pipeline, RetrievalEvent, Session, Settings
 from ragserve.errors import EmptyQuestion, InvalidK
 from ragserve.server import create_app
 from ragserve.server.sessions import Sessions
@@ -244,6 +245,19 @@ def test_sessions_are_a_few_and_leave_no_thread(pipeline):
         sessions.named("d").search(FIRST)
     assert len(sessions) == 0
     assert {thread for thread in threading.enumerate() if thread.name == "retriever-lookahead"} <= before
+
+
+@pytest.mark.parametrize("most", [0, 1])
+def test_a_server_keeps_as_many_sessions_as_its_settings_say(index, embedder, generator, most):
+    settings = replace(Settings(), server=replace(Settings().server, max_sessions=most))
+    opened = Pipeline.open(index, settings=settings, embedder=embedder, generator=generator)
+    with opened as pipeline, TestClient(create_app(pipeline)) as client:
+        found = [
+            client.post("/search", json={"query": FIRST} | more).json()["hits"]
+            for more in ({}, {"session": "a"}, {"session": "b"})
+        ]
+        assert found[0] == found[1] == found[2]
+        assert len(client.app.state.service._sessions) == most
 
 
 def test_a_session_that_was_closed_under_a_request_costs_it_nothing_but_what_was_prepared(client):
