@@ -223,14 +223,20 @@ class BertEncoder:
         from torch.nn.functional import scaled_dot_product_attention
 
         (num_texts, length), num_tokens = texts.mask.shape, len(texts.places)
-        padded = projected.new_zeros(num_texts * length, projected.shape[1])
-        padded[texts.places] = projected[:num_tokens]
+        is_padded = num_tokens < num_texts * length
+        padded = projected[:num_tokens]
+        if is_padded:
+            padded = projected.new_zeros(num_texts * length, projected.shape[1])
+            padded[texts.places] = projected[:num_tokens]
         heads = padded.view(num_texts, length, 3, self._shape.num_heads, -1)
         query, key, value = heads.permute(2, 0, 3, 1, 4)  # (B, heads, T, D) each
-        attended = scaled_dot_product_attention(query, key, value, attn_mask=texts.mask[:, None, None, :])
+        mask = texts.mask[:, None, None, :] if is_padded else None
+        attended = scaled_dot_product_attention(query, key, value, attn_mask=mask)
         attended = attended.transpose(1, 2).reshape(num_texts * length, -1)  # (B T, H)
+        if len(attended) == len(projected) == num_tokens:
+            return attended
         result = attended.new_zeros(len(projected), attended.shape[1])
-        result[:num_tokens] = attended[texts.places]
+        result[:num_tokens] = attended[texts.places] if is_padded else attended
         return result
 
     def _norm(self, hidden: torch.Tensor, norm: _Affine) -> torch.Tensor:
