@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import math
 import random
+from array import array
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterator
 from typing import Generic, NamedTuple, TypeVar
@@ -41,7 +42,7 @@ _WINDOW = 4096  # answers that are remembered; older ones may be of another traf
 _AUDITS = 4096  # likewise
 _PER_QUERY = 32  # labels that a past query keeps
 _MAX_QUERIES = 16_384  # past queries that keep labels
-_MAX_KINDS = 16  # of requests that learn side by side; the one unused for longest goes
+_MAX_KINDS = 8  # of requests that learn side by side; the one unused for longest goes
 _FIT_EVERY = 32  # labels
 # Strata of log-odds: [-3, -2), ... [8, 9). Below and above count as the first and the last.
 _LOWEST, _NUM_STRATA = -3, 12
@@ -67,6 +68,18 @@ class Decision(NamedTuple):
     probability_wrong: float  # as far as has been learnt
     alignment: float
     threshold: float  # the alignment from which on answers from this past query are served
+
+
+class _Labels(NamedTuple):
+    """A past query's labels, oldest first, in few bytes: there may be thousands of such queries."""
+
+    alignments: array[float]
+    right: bytearray
+
+    def append(self, alignment: float, *, right: bool) -> None:
+        self.alignments.append(alignment)
+        self.right.append(right)
+        del self.alignments[:-_PER_QUERY], self.right[:-_PER_QUERY]
 
 
 class Audit(NamedTuple):
@@ -163,15 +176,15 @@ class Calibrator:
         self._strata = np.zeros(_WINDOW, np.int64)
         self._labels = np.full(_WINDOW, _NO_ANSWER, np.int8)
         self._coefficients = _PRIOR
-        self._records: OrderedDict[str, deque[tuple[float, bool]]] = OrderedDict()
+        self._records: OrderedDict[str, _Labels] = OrderedDict()
         self._own: dict[str, float] = {}
         self._num_labels = 0
         self._set_gate()
 
     def _learn_own(self, query: str, alignment: float, right: bool) -> None:
         """A past query's own log-odds: the most likely under its labels and a normal prior."""
-        record = self._records.setdefault(query, deque(maxlen=_PER_QUERY))
-        record.append((alignment, right))
+        record = self._records.setdefault(query, _Labels(array("d"), bytearray()))
+        record.append(alignment, right=right)
         self._records.move_to_end(query)
         if len(self._records) > _MAX_QUERIES:
             gone, _ = self._records.popitem(last=False)
@@ -180,7 +193,7 @@ class Calibrator:
         own = 0.0
         for _ in range(6):  # Newton's steps
             gradient, curvature = -own / _OWN_VARIANCE, 1 / _OWN_VARIANCE
-            for x, label in record:
+            for x, label in zip(*record, strict=True):
                 p = 1 / (1 + math.exp(-max(min(intercept + slope * x + own, _MAX_ODDS), -_MAX_ODDS)))
                 gradient += label - p
                 curvature += p * (1 - p)
@@ -222,7 +235,7 @@ class Calibrator:
         trials = np.maximum(known + parts, 1e-9)
         rates = (wrong + 0.5 * parts) / trials
         variances = parts**2 * rates * (1 - rates) / (trials + 1)
-        bounds = (parts * rates).sum(axis=1) + _NORMAL_95 * np.sqrt(variances.sum(axis=1))
+        bounds = _bound_95((parts * rates).sum(axis=1), variances.sum(axis=1))
         guesses = (parts * (2 * wrong + 0.5 * parts) / trials).sum(axis=1)
         some, budget = ours @ seen > 0, self._budget()
         self._proven_gate = _first(some & (bounds <= budget))
@@ -266,6 +279,17 @@ class Calibrators(Generic[Kind]):
     def clear(self) -> None:
         """Forgets everything."""
         self._by_kind.clear()
+
+
+def _bound_95(means: np.ndarray, variances: np.ndarray) -> np.ndarray:
+    """(n,) what rates with these means and variances exceed with a probability of 5%.
+
+    Rates of what hardly ever happens are not spread like a bell, but like a gamma distribution: the bound is
+    Wilson and Hilferty's ("The distribution of chi-square", 1931), or the bell's where that is higher.
+    """
+    shapes = np.maximum(means, 1e-12) ** 2 / np.maximum(variances, 1e-24)
+    skewed = means * (1 - 1 / (9 * shapes) + _NORMAL_95 / (3 * np.sqrt(shapes))) ** 3
+    return np.maximum(skewed, means + _NORMAL_95 * np.sqrt(variances))
 
 
 def _first(flags: np.ndarray) -> int:

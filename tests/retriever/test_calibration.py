@@ -83,7 +83,19 @@ def test_answers_on_probation_are_audited_one_and_all_until_they_are_beyond_doub
     assert 45 <= served[0] <= 55
     assert served == list(range(served[0], 300))
     assert audited == list(range(served[0], audited[-1] + 1))
-    assert upper_bound(0, audited[-1]) == pytest.approx(0.018, abs=0.002)  # Jeffreys' bound is 0.01 there
+    assert upper_bound(0, audited[-1]) == pytest.approx(0.016, abs=0.001)  # Jeffreys' bound is 0.01 there
+
+
+@pytest.mark.parametrize(("num_wrong", "num_labels"), [(0, 192), (1, 390), (3, 703)])
+def test_what_is_beyond_doubt_has_a_95_percent_bound_within_the_budget(num_wrong, num_labels):
+    """So many labels it takes by Jeffreys' bound: the 95% quantile of a beta distribution is then 0.01."""
+    calibrator = Calibrator(max_false_hit_rate=0.01, audit_share=1e-9)
+    for number in range(2000):
+        decision = calibrator.decide(f"past {number}", 0.8)
+        if decision.serve and not decision.audit:
+            break
+        calibrator.learn(f"past {number}", decision._replace(audit=False), right=number >= num_wrong)
+    assert number == pytest.approx(num_labels, rel=0.05)
 
 
 def test_a_wrong_answer_ends_the_probation():
