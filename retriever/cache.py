@@ -38,13 +38,15 @@ from retriever.cache_keys import (
     Space,
     VectorKey,
     bytes_of_hits,
+    bytes_of_list,
     bytes_of_vector,
 )
-from retriever.cache_lists import NUM_TOP_SCORES, ListEntry, ListTable, Nearby, compact
+from retriever.cache_lists import NUM_TOP_SCORES, ListEntry, ListTable, Nearby
 from retriever.cache_state import Account, CacheState, KeptList, KeptVector, by_state, oldest_first
 from retriever.corpus import CorpusView, Version
 from retriever.errors import InvalidQueryVector, InvalidRetrievalSettings
 from retriever.lists import DenseList
+from retriever.packed_numbers import PackedNumbers
 from retriever.types import Hit, Tier
 
 _MAX_LISTS = 4  # that are read for one query; beyond, proofs hardly get better
@@ -73,11 +75,11 @@ class CacheStats:
 class RetrievalCache:
     """Remembers results and dense lists under a budget of bytes; safe to share between threads.
 
-    `candidates` is how many chunks a list holds: the knob between memory (4 bytes each) and how far around
-    its query a list can prove anything. `max_false_hit_rate` turns the approximate tier on: the share of its
-    answers that may have a recall below `min_recall` of what the true search finds; 1 leaves the decision to
-    `similarity_threshold` alone. `audit_share` of its answers are compared with a true search afterwards.
-    Entries are dropped when they are `ttl_s` seconds old.
+    `candidates` is how many chunks a list holds: the knob between memory (1 to 2 bytes each) and how far
+    around its query a list can prove anything. `max_false_hit_rate` turns the approximate tier on: the share
+    of its answers that may have a recall below `min_recall` of what the true search finds; 1 leaves the
+    decision to `similarity_threshold` alone. `audit_share` of its answers are compared with a true search
+    afterwards. Entries are dropped when they are `ttl_s` seconds old.
     """
 
     def __init__(
@@ -221,13 +223,13 @@ class RetrievalCache:
         top_scores = dense.scores[:NUM_TOP_SCORES].copy()
         is_exact = dense.bound < np.inf
         radius = dense.bound if is_exact else float(dense.scores[-1]) if len(dense.scores) else -np.inf
-        entry = ListEntry(text, query, compact(dense.chunks), radius, top_scores, is_exact)
+        entry = ListEntry(text, query, PackedNumbers(dense.chunks), radius, top_scores, is_exact)
         with self._lock:
             table = self._following(view, space) if space in self._tables else ListTable(view.version)
             if table is None:
                 return
             check_vector(query, dimension=table.dimension)
-            if self._admit(key, size=entry.size, seconds=seconds):
+            if self._admit(key, size=bytes_of_list(key, entry), seconds=seconds):
                 table.put(entry)
                 self._tables[space] = table
 
@@ -315,7 +317,7 @@ class RetrievalCache:
                     if table.dimension not in (None, len(kept.entry.vector)):
                         continue
                     key = ListKey(space, kept.entry.text)
-                    size, account = kept.entry.size, kept.account
+                    size, account = bytes_of_list(key, kept.entry), kept.account
                     if self._admit(key, size=size, seconds=account.cost, uses=account.uses):
                         table.put(kept.entry)
                         self._tables[space] = table
@@ -343,12 +345,13 @@ class RetrievalCache:
         if grown is None:
             for text in before:
                 self._forget(ListKey(space, text))
+            del self._tables[space]  # it may be the last that is ever heard of these filters
             return table
         for entry in grown:
             key = ListKey(space, entry.text)
             is_long = len(entry.chunks) > 2 * self.candidates
             kept = table.tighten(view, entry.text, self.candidates, allowed) if is_long else entry
-            self._ledger.resize(key, kept.size)
+            self._ledger.resize(key, bytes_of_list(key, kept))
         return table
 
     def _used(self, space: Space, nearby: Nearby | None) -> Nearby | None:

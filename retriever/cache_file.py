@@ -20,13 +20,14 @@ import numpy as np
 
 from indexer.types import Filters
 from retriever.cache import RetrievalCache
-from retriever.cache_lists import ListEntry, compact
+from retriever.cache_lists import ListEntry
 from retriever.cache_state import Account, CacheState, KeptList, KeptVector, check_state
 from retriever.corpus import Corpus
 from retriever.errors import CacheFileCorrupt
+from retriever.packed_numbers import PackedNumbers
 
 CACHE_FILE = "retrieval_cache.safetensors"
-_FORMAT = "ragserve retrieval cache 1"
+_FORMAT = "ragserve retrieval cache 2"
 _SPARE_BYTES = 16 << 20  # that a file may have beyond the cache's budget, for headers and texts
 
 _log = logging.getLogger(__name__)
@@ -90,6 +91,7 @@ def _write(state: CacheState, path: Path) -> None:
 
     vectors, lists = state.vectors, state.lists
     entries = [kept.entry for kept in lists]
+    packed = [entry.chunks.to_bytes() for entry in entries]
     texts = {
         "saved_at": state.saved_at,
         "vectors": [[kept.embedder, kept.text, *kept.account] for kept in vectors],
@@ -110,7 +112,8 @@ def _write(state: CacheState, path: Path) -> None:
         "texts": np.frombuffer(json.dumps(texts).encode("ascii"), np.uint8),
         **_ragged("vectors", [kept.vector for kept in vectors], np.float32),
         **_ragged("list_vectors", [entry.vector for entry in entries], np.float32),
-        **_ragged("chunks", [entry.chunks for entry in entries], np.int64),
+        **_ragged("chunks", [np.frombuffer(data, np.uint8) for data, _ in packed], np.uint8),
+        "chunk_widths": np.array([width for _, width in packed], np.int64),
         **_ragged("top_scores", [entry.top_scores for entry in entries], np.float32),
         "radii": np.array([entry.radius for entry in entries], np.float64),
     }
@@ -146,7 +149,8 @@ def _state(tensors: dict[str, np.ndarray]) -> CacheState:
     ]
     numbers = zip(
         _pieces(tensors, "list_vectors", np.float32),
-        _pieces(tensors, "chunks", np.int64),
+        _pieces(tensors, "chunks", np.uint8),
+        tensors["chunk_widths"].tolist(),
         tensors["radii"].tolist(),
         _pieces(tensors, "top_scores", np.float32),
         strict=True,
@@ -156,10 +160,16 @@ def _state(tensors: dict[str, np.ndarray]) -> CacheState:
 
 
 def _kept_list(
-    row: list[Any], vector: np.ndarray, chunks: np.ndarray, radius: float, top_scores: np.ndarray
+    row: list[Any],
+    vector: np.ndarray,
+    packed: np.ndarray,
+    width: int,
+    radius: float,
+    top_scores: np.ndarray,
 ) -> KeptList:
     embedder, filters, generation, token, text, is_exact, *account = row
-    entry = ListEntry(text, vector, compact(chunks), radius, top_scores, bool(is_exact))
+    chunks = PackedNumbers.from_bytes(packed.tobytes(), width)
+    entry = ListEntry(text, vector, chunks, radius, top_scores, bool(is_exact))
     return KeptList(embedder, _filters_from_json(filters), generation, token, entry, Account(*account))
 
 

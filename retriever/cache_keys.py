@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from indexer.types import Filters
+from retriever.cache_lists import ListEntry
 from retriever.settings import RetrievalSettings
 from retriever.types import Hit
 
@@ -52,6 +53,19 @@ class CalibrationKey(NamedTuple):
 CacheKey = ExactKey | ListKey | VectorKey
 
 
+def bytes_of_filters(filters: Filters | None) -> int:
+    """Of the filters in a key, as each request brings its own: they may be longer than what is kept."""
+    if filters is None:
+        return 0
+    texts = [filters.path_glob or "", *(filters.kinds or ()), *(filters.document_ids or ())]
+    return 300 + sum(4 * len(text) + 120 for text in texts)
+
+
+def bytes_of_list(key: ListKey, entry: ListEntry) -> int:
+    """Of a query's list, with its key."""
+    return entry.size + bytes_of_filters(key.space.filters)
+
+
 def bytes_of_vector(key: VectorKey, vector: np.ndarray) -> int:
     """Of a query's vector, in the table of vectors and in the ledger."""
     return vector.nbytes + 4 * len(key.text) + 400
@@ -59,5 +73,8 @@ def bytes_of_vector(key: VectorKey, vector: np.ndarray) -> int:
 
 def bytes_of_hits(key: ExactKey, hits: tuple[Hit, ...]) -> int:
     """Of a result: a character may take 4 bytes, and each object some 50."""
-    texts = sum(len(hit.chunk.text) + sum(map(len, hit.chunk.uris)) for hit in hits)
-    return 4 * (len(key.text) + texts) + 1000 * (1 + len(hits))
+    chunks = [hit.chunk for hit in hits]
+    texts = sum(len(text) for one in chunks for text in (one.text, *one.uris, *one.heading_path))
+    pieces = sum(len(hit.parts) + len(hit.chunk.boxes) for hit in hits)
+    size = 4 * (len(key.text) + texts) + 1000 * (1 + len(hits)) + 250 * pieces
+    return size + bytes_of_filters(key.space.filters)

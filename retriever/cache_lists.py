@@ -11,6 +11,7 @@ from indexer.scoring import exact_scores
 from retriever.cache_vectors import QueryVectors
 from retriever.certificate import bound_outside, single_bounds
 from retriever.corpus import CorpusView, Version
+from retriever.packed_numbers import PackedNumbers
 
 NUM_TOP_SCORES = 64
 
@@ -29,7 +30,7 @@ class ListEntry(NamedTuple):
 
     text: str
     vector: np.ndarray  # (dimension,) float32
-    chunks: np.ndarray  # (m,) int32, or int64 if need be: chunk numbers, in no particular order
+    chunks: PackedNumbers  # m chunk numbers
     radius: float  # -inf if every chunk is on the list
     top_scores: np.ndarray  # (up to NUM_TOP_SCORES,) float32: the best similarities when the list was made
     is_exact: bool = True  # whether the search compared all vectors
@@ -37,7 +38,7 @@ class ListEntry(NamedTuple):
     @property
     def size(self) -> int:
         """Bytes, about; the vector is in the table's matrices as well."""
-        return 3 * self.vector.nbytes + self.chunks.nbytes + self.top_scores.nbytes + 2 * len(self.text) + 400
+        return 3 * self.vector.nbytes + self.chunks.nbytes + self.top_scores.nbytes + 4 * len(self.text) + 400
 
 
 class Nearby(NamedTuple):
@@ -125,7 +126,9 @@ class ListTable:
         if self._complete:  # a list of all chunks needs no other
             return self._complete_list(query)
         slots, similarities = self._vectors.near(query)
-        slots, similarities = slots[self._exact[slots]], similarities[self._exact[slots]]
+        exact = self._exact[slots]
+        if not exact.all():
+            slots, similarities = slots[exact], similarities[exact]
         alone = single_bounds(similarities, self._radii[slots])
         if len(alone) > _CHOICE:
             best = np.argpartition(alone, _CHOICE - 1)[:_CHOICE]
@@ -198,7 +201,7 @@ class ListTable:
         No search is needed: a list of all above its radius is a list of all above a higher one.
         """
         entry = self._entries[self._slots[text]]
-        numbers = entry.chunks.astype(np.int64)
+        numbers = entry.chunks.unpacked()
         if allowed is not None:
             numbers = np.intersect1d(numbers, allowed)
         numbers, vectors = view.vectors(numbers)
@@ -208,7 +211,7 @@ class ListTable:
         if len(order) > length:  # some may have been put on the list from a little below its radius
             radius = max(radius, float(scores[order[length - 1]]))
         entry = entry._replace(
-            chunks=compact(numbers[order[:length]]),
+            chunks=PackedNumbers(numbers[order[:length]]),
             radius=radius,
             top_scores=scores[order[:NUM_TOP_SCORES]],
         )
@@ -221,7 +224,8 @@ class ListTable:
         inside = similarities > self._radii[: len(self)] - _ROUNDING  # (chunks, entries)
         for slot in np.flatnonzero(inside.any(axis=0)):
             entry = self._entries[slot]
-            entry = entry._replace(chunks=compact(np.union1d(entry.chunks, numbers[inside[:, slot]])))
+            together = np.union1d(entry.chunks.unpacked(), numbers[inside[:, slot]])
+            entry = entry._replace(chunks=PackedNumbers(together))
             self._entries[slot] = entry
             changed.append(entry)
         return changed
@@ -239,15 +243,10 @@ class ListTable:
     def _nearby(self, slots: np.ndarray, similarities: np.ndarray, bound: float) -> Nearby:
         order = np.argsort(-similarities, kind="stable")
         entries = [self._entries[slot] for slot in slots[order]]
-        chunks = union([entry.chunks for entry in entries]) if len(entries) > 1 else entries[0].chunks
+        lists = [entry.chunks.unpacked() for entry in entries]
+        chunks = union(lists) if len(lists) > 1 else lists[0]
         texts = tuple(entry.text for entry in entries)
-        return Nearby(texts[0], float(similarities[order[0]]), chunks.astype(np.int64), bound, texts)
-
-
-def compact(numbers: np.ndarray) -> np.ndarray:
-    """Chunk numbers in as few bytes as hold them: they are most of what a list takes."""
-    fits = not len(numbers) or (numbers.min() >= 0 and numbers.max() < 1 << 31)
-    return numbers.astype(np.int32 if fits else np.int64)
+        return Nearby(texts[0], float(similarities[order[0]]), chunks, bound, texts)
 
 
 def union(lists: Sequence[np.ndarray]) -> np.ndarray:

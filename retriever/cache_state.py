@@ -58,11 +58,10 @@ def check_state(state: CacheState) -> None:
         _check_unit(kept.vector)
         _check_account(kept.account)
     for kept in state.lists:
-        text, vector, chunks, radius, top_scores, _ = kept.entry
+        text, vector, _, radius, top_scores, _ = kept.entry
         _check_unit(vector)
         _check_account(kept.account)
         _check(bool(text), "an empty query")
-        _check(not len(chunks) or int(chunks.min()) >= 0, "a negative chunk number")
         _check(radius == -np.inf or abs(radius) <= 1 + _UNIT_TOLERANCE, "a radius that is no cosine")
         _check(len(top_scores) <= NUM_TOP_SCORES and bool(np.isfinite(top_scores).all()), "a score")
         _check(len(top_scores) > 0 or radius == -np.inf, "a list without scores")

@@ -14,6 +14,7 @@ from retriever.cache_neighbours import SHADOW_DIMENSION, InvertedFile, shadow_ba
 _FULL_LIMIT = 1_024
 _SHADOW_LIMIT = 20_000
 _SHORTLIST = 64
+_BLOCK = 64  # numbers whose highest stands for them
 
 
 class Near(NamedTuple):
@@ -24,20 +25,16 @@ class Near(NamedTuple):
 
 
 class QueryVectors:
-    """Unit vectors in slots 0 ... n - 1, without gaps. The limits are options for tests."""
+    """Unit vectors in slots 0 ... n - 1, without gaps. The limits are options for tests.
+
+    There may be thousands of these, one for each filter that was ever used: a small one has to be small.
+    """
 
     def __init__(self, *, full_limit: int = _FULL_LIMIT, shadow_limit: int = _SHADOW_LIMIT) -> None:
         self._full_limit = full_limit
         self._shadow_limit = shadow_limit
-        self.count = 0
-        self._vectors = np.zeros((0, 0), np.float32)  # (capacity, dimension), the first `count` are in use
-        self._basis: np.ndarray | None = None  # (dimension, SHADOW_DIMENSION)
-        self._shadows = np.zeros((0, SHADOW_DIMENSION), np.float32)  # (capacity, SHADOW_DIMENSION)
-        self._file: InvertedFile | None = None
-        # What moves from slot to slot keeps its serial number, under which the inverted file knows it.
-        self._serials = np.zeros(0, np.int64)  # (capacity,)
-        self._slots: dict[int, int] = {}  # by serial number
         self._next_serial = 0
+        self.clear()
 
     @property
     def rows(self) -> np.ndarray:
@@ -61,31 +58,43 @@ class QueryVectors:
         self.count -= 1
         last = self.count
         if slot != last:
-            self._vectors[slot], self._shadows[slot] = self._vectors[last], self._shadows[last]
+            self._vectors[slot] = self._vectors[last]
+            if self._shadows is not None:
+                self._shadows[slot] = self._shadows[last]
             self._serials[slot] = self._serials[last]
             self._slots[int(self._serials[slot])] = slot
 
     def clear(self) -> None:
-        """Drops all vectors."""
+        """Drops all vectors, and the room that they took."""
         self.count = 0
-        self._slots.clear()
-        self._file = None
+        self._vectors = np.zeros((0, 0), np.float32)  # (capacity, dimension), the first `count` are in use
+        self._basis: np.ndarray | None = None  # (dimension, SHADOW_DIMENSION), once it is needed
+        self._shadows: np.ndarray | None = None  # (capacity, SHADOW_DIMENSION), likewise
+        self._file: InvertedFile | None = None
+        # What moves from slot to slot keeps its serial number, under which the inverted file knows it.
+        self._serials = np.zeros(0, np.int64)  # (capacity,)
+        self._slots: dict[int, int] = {}  # by serial number
 
     def near(self, query: np.ndarray) -> Near:
         """All vectors, or a shortlist of the nearest, with their similarities to a query."""
         if self.count <= self._full_limit or len(query) <= SHADOW_DIMENSION:
             return Near(np.arange(self.count), self.rows @ query)
         if self.count <= self._shadow_limit:
-            assert self._basis is not None
-            likeness = self._shadows[: self.count] @ (query @ self._basis)
-            wanted = min(_SHORTLIST, self.count)
-            slots = np.argpartition(likeness, -wanted)[-wanted:]
+            slots = self._in_shadow(query)
         else:
             found = self._inverted_file().nearest(query, _SHORTLIST)
             slots = np.array([self._slots[serial] for serial in found.tolist()], np.int64)
         return Near(slots, self._vectors[slots] @ query)
 
     # --- inside
+
+    def _in_shadow(self, query: np.ndarray) -> np.ndarray:
+        """(up to _SHORTLIST,) slots of the vectors whose shadows are nearest to the query's."""
+        if self._basis is None or self._shadows is None:
+            self._basis = shadow_basis(len(query))
+            self._shadows = np.zeros((len(self._serials), SHADOW_DIMENSION), np.float32)
+            self._shadows[: self.count] = self.rows @ self._basis
+        return highest(self._shadows[: self.count] @ (query @ self._basis), _SHORTLIST)
 
     def _inverted_file(self) -> InvertedFile:
         """Made when first needed, and anew with more cells whenever the number of vectors has doubled."""
@@ -95,7 +104,7 @@ class QueryVectors:
 
     def _write(self, slot: int, vector: np.ndarray) -> None:
         self._vectors[slot] = vector
-        if self._basis is not None:
+        if self._basis is not None and self._shadows is not None:
             self._shadows[slot] = vector @ self._basis
         serial, self._next_serial = self._next_serial, self._next_serial + 1
         self._serials[slot] = serial
@@ -110,17 +119,32 @@ class QueryVectors:
             self._file.remove(serial)
 
     def _reserve(self, count: int, dimension: int) -> None:
-        capacity = len(self._serials)
-        if count <= capacity:
+        if count <= len(self._serials):
             return
-        if not capacity and dimension > SHADOW_DIMENSION:
-            self._basis = shadow_basis(dimension)
-        capacity = max(2 * capacity, 16)
+        capacity = max(2 * len(self._serials), count)
         vectors = np.zeros((capacity, dimension), np.float32)
-        shadows = np.zeros((capacity, SHADOW_DIMENSION), np.float32)
         serials = np.zeros(capacity, np.int64)
         if self.count:
             vectors[: self.count] = self.rows
-            shadows[: self.count] = self._shadows[: self.count]
             serials[: self.count] = self._serials[: self.count]
-        self._vectors, self._shadows, self._serials = vectors, shadows, serials
+        if self._shadows is not None:
+            shadows = np.zeros((capacity, SHADOW_DIMENSION), np.float32)
+            shadows[: self.count] = self._shadows[: self.count]
+            self._shadows = shadows
+        self._vectors, self._serials = vectors, serials
+
+
+def highest(values: np.ndarray, count: int) -> np.ndarray:
+    """(up to `count`,) positions of the highest of (n,) values, in no particular order.
+
+    So many blocks with a value of at least x hold so many values of at least x. So what is below the
+    `count`-th highest of the blocks' highest is out before anything is sorted.
+    """
+    blocks = values[: len(values) // _BLOCK * _BLOCK].reshape(-1, _BLOCK)
+    positions = np.arange(len(values))
+    if len(blocks) > count:
+        tops = blocks.max(axis=1)
+        positions = np.flatnonzero(values >= np.partition(tops, -count)[-count])
+    if len(positions) <= count:
+        return positions
+    return positions[np.argpartition(values[positions], -count)[-count:]]

@@ -18,12 +18,15 @@ the most similar of all chunks.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 # How far the lengths of the chunks' vectors may be from 1: what the indexer lets pass.
 _UNIT_TOLERANCE = 1e-3
 # A sum of a few hundred float32 products of unit vectors, in whatever order, is off by less than this.
 _ROUNDING = 1e-4
+_RIDGE = 1e-6  # added to each list's product with itself: two lists may have one query
 
 
 def single_bounds(similarities: np.ndarray, radii: np.ndarray) -> np.ndarray:
@@ -31,8 +34,11 @@ def single_bounds(similarities: np.ndarray, radii: np.ndarray) -> np.ndarray:
 
     `similarities` are those of the lists' queries to the new one, `radii` the lists' c.
     """
-    angles = np.arccos(np.clip(similarities, -1, 1))
-    return np.cos(np.maximum(np.arccos(np.clip(radii, -1, 1)) - angles, 0))
+    # cos(arccos c - arccos s) = c s + sqrt((1 - c^2) (1 - s^2)), without the time that angles take
+    radii = np.maximum(radii, -1)
+    opposite = np.maximum(1 - radii * radii, 0) * np.maximum(1 - similarities * similarities, 0)
+    bounds = radii * similarities + np.sqrt(opposite)
+    return np.where(radii < similarities, np.minimum(bounds, 1), 1.0)
 
 
 def bound_outside(
@@ -62,28 +68,51 @@ def _weights(
     another list holds it, the one that holds it best joins the set; one whose weight comes out negative does
     not bind and leaves it.
     """
-    active = [int(np.argmin(single_bounds(similarities, reach)))]
-    products = {active[0]: list_queries @ list_queries[active[0]]}  # (n,) each, by number
+    products = (list_queries @ list_queries.T).astype(np.float64)  # (n, n)
+    active = [int(single_bounds(similarities, reach).argmin())]
     weights = np.zeros(len(reach))
     for _ in range(2 * max_lists):
-        rows = np.stack([products[i] for i in active]).astype(np.float64)
-        gram = rows[:, active] + 1e-6 * np.eye(len(active))  # two lists may have one query
-        b, c = similarities[active], reach[active]
-        by_b, by_c = np.linalg.solve(gram, np.stack([b, c], axis=1)).T
-        rest = np.sqrt(max(1 - b @ by_b, 1e-12) / max(1 - c @ by_c, 1e-12))
-        found = by_b - rest * by_c
-        if len(active) > 1 and found.min() < 0:
-            del active[int(found.argmin())]
+        found, rest = _most_similar_at(
+            products[active][:, active], similarities[active].tolist(), reach[active].tolist()
+        )
+        if len(active) > 1 and min(found) < 0:
+            del active[found.index(min(found))]
             continue
-        found = np.maximum(found, 0)
-        weights = np.zeros(len(reach))
-        weights[active] = found
+        weights[:] = 0
+        weights[active] = np.maximum(found, 0)
         # x = (q - sum w a) / rest: how far inside each list is it?
-        inside = (similarities - found @ rows) / rest - reach
+        inside = (similarities - weights @ products) / rest - reach
         inside[active] = -np.inf
         worst = int(inside.argmax())
         if inside[worst] <= _ROUNDING or len(active) == max_lists:
             break
         active.append(worst)
-        products[worst] = list_queries @ list_queries[worst]
     return weights
+
+
+def _most_similar_at(gram: np.ndarray, b: list[float], c: list[float]) -> tuple[list[float], float]:
+    """The weights of the lists of an active set, and the length of what they leave of the query.
+
+    `gram` (n, n) has the products of the lists' queries. Numbers instead of arrays: n is 4 at most, and a
+    call into a library takes longer than all of the arithmetic.
+    """
+    lower: list[list[float]] = []  # Cholesky's factor
+    by_b: list[float] = []  # the solutions of lower x = b and lower x = c
+    by_c: list[float] = []
+    for i, row in enumerate(gram.tolist()):
+        own: list[float] = []
+        for j in range(i):
+            own.append((row[j] - _dot(own, lower[j])) / lower[j][j])
+        own.append(math.sqrt(max(row[i] + _RIDGE - _dot(own, own), _RIDGE)))
+        by_b.append((b[i] - _dot(own, by_b)) / own[i])
+        by_c.append((c[i] - _dot(own, by_c)) / own[i])
+        lower.append(own)
+    rest = math.sqrt(max(1 - _dot(by_b, by_b), 1e-12) / max(1 - _dot(by_c, by_c), 1e-12))
+    found = [x - rest * y for x, y in zip(by_b, by_c, strict=True)]
+    for i in reversed(range(len(found))):  # lower' w = what is found so far
+        found[i] = (found[i] - sum(lower[j][i] * found[j] for j in range(i + 1, len(found)))) / lower[i][i]
+    return found, rest
+
+
+def _dot(one: list[float], other: list[float]) -> float:
+    return sum(x * y for x, y in zip(one, other, strict=False))

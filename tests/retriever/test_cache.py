@@ -145,7 +145,7 @@ def test_a_list_that_much_was_added_near_is_shortened_and_goes_on_serving():
     ((entry,),) = cache._tables.values()
     for i in range(6):
         corpus.add(f"near {i}", tilted(embed("query"), 0.05 * i))
-    corpus.remove(int(entry.chunks[0]))
+    corpus.remove(int(entry.chunks.unpacked()[0]))
     size = cache.stats().bytes
     result = retriever.search("query", k=2)
     assert (result.tier, [hit.chunk.text for hit in result.hits]) == ("certified", ["near 0", "near 1"])

@@ -183,7 +183,7 @@ def test_every_bit_of_the_file_counts(path):
         path.write_bytes(flipped(data, at))
         fresh = RetrievalCache()
         if load(fresh, path, corpus, embedder="fake"):  # white space in the header, say
-            assert fresh.state(saved_at=0)._replace(saved_at=0).lists[0].entry.chunks.tolist()
+            assert fresh.state(saved_at=0)._replace(saved_at=0).lists[0].entry.chunks
             assert path.read_bytes()[at] in b" \t\n\r"
 
 
@@ -194,6 +194,16 @@ def test_a_file_that_is_larger_than_the_cache_may_be_is_not_read(path, caplog):
         file.truncate(20 << 20)
     assert session(corpus, path, ["amber"], max_bytes=1 << 20) == ["miss"]
     assert "larger than the cache may be" in caplog.text
+
+
+def test_a_file_takes_no_more_bytes_than_what_is_in_it_counts_for(path):
+    """Else a cache that is nearly full would be too large to be read again."""
+    cache = RetrievalCache(candidates=1000)
+    with make_retriever(corpus_of(1500), cache=cache, settings=DENSE, cache_file=path) as retriever:
+        for number in range(15):
+            retriever.search(f"query {number}", k=1)
+    assert cache.stats().num_lists > 8
+    assert path.stat().st_size < cache.stats().bytes
 
 
 def test_a_disk_that_cannot_be_written_costs_nothing_but_the_cache(tmp_path, caplog):

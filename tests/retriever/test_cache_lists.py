@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retriever.cache_lists import ListEntry, ListTable
-from retriever.cache_vectors import QueryVectors
+from retriever.cache_vectors import QueryVectors, highest
+from retriever.packed_numbers import PackedNumbers
 
 
 def table_of(chunks: np.ndarray, queries: np.ndarray, m: int) -> ListTable:
@@ -17,7 +18,7 @@ def table_of(chunks: np.ndarray, queries: np.ndarray, m: int) -> ListTable:
         scores = chunks @ query
         order = np.argsort(-scores)[:m]
         table.put(
-            ListEntry(f"past {i}", query, order.astype(np.int64), float(scores[order[-1]]), scores[order])
+            ListEntry(f"past {i}", query, PackedNumbers(order), float(scores[order[-1]]), scores[order])
         )
     return table
 
@@ -48,7 +49,7 @@ def test_a_list_of_every_chunk_is_read_alone_and_proves_everything():
     rng = np.random.default_rng(0)
     chunks, queries = units(rng, 20, 4), units(rng, 3, 4)
     table = table_of(chunks, queries, 5)
-    table.put(ListEntry("all", queries[2], np.arange(20), -np.inf, np.ones(1)))
+    table.put(ListEntry("all", queries[2], PackedNumbers(np.arange(20)), -np.inf, np.ones(1)))
     nearby = table.best_certificate(queries[0], k=1, max_lists=8)
     assert (nearby.texts, nearby.bound) == (("all",), -np.inf)
 
@@ -84,7 +85,7 @@ def test_putting_and_removing_keeps_every_other_entry_in_its_place(mode, steps):
     table, model = ListTable(FakeVersion(1, "t"), vectors=QueryVectors(**MODES[mode])), {}
     for step, (put, i) in enumerate(steps):
         if put:
-            entry = ListEntry(f"q{i}", queries[i], np.array([step]), 0.5, np.ones(1))
+            entry = ListEntry(f"q{i}", queries[i], PackedNumbers(np.array([step])), 0.5, np.ones(1))
             table.put(entry)
             model[entry.text] = entry
         else:
@@ -95,7 +96,7 @@ def test_putting_and_removing_keeps_every_other_entry_in_its_place(mode, steps):
             query = queries[int(text[1:])]
             nearest = table.similar(query, threshold=0.99, accept=lambda _: True, max_lists=1)
             assert nearest.text == text
-            assert nearest.chunks.tolist() == model[text].chunks.tolist()
+            assert nearest.chunks.tolist() == model[text].chunks.unpacked().tolist()
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -114,6 +115,47 @@ def test_near_queries_are_found_among_thousands(mode):
         assert similarities == pytest.approx(past[slots] @ query, abs=1e-6)
         found += int((past @ query).argmax()) in slots
     assert found >= 95
+
+
+@given(
+    st.lists(
+        st.one_of(st.integers(0, 300), st.integers(0, 10**5), st.integers(0, 2**62)), unique=True, max_size=60
+    )
+)
+def test_packed_numbers_come_out_as_they_went_in(numbers):
+    packed = PackedNumbers(np.array(numbers, np.int64))
+    assert packed.unpacked().tolist() == sorted(numbers)
+    assert len(packed) == len(numbers)
+    assert packed.nbytes <= 8 * len(numbers)
+    assert PackedNumbers.from_bytes(*packed.to_bytes()).unpacked().tolist() == sorted(numbers)
+
+
+@pytest.mark.parametrize(("among", "num_bytes"), [(10_000, 1100), (100_000, 1600), (1_000_000, 2100)])
+def test_a_thousand_numbers_take_one_or_two_bytes_each(among, num_bytes):
+    numbers = np.random.default_rng(0).choice(among, 1000, replace=False)
+    assert PackedNumbers(numbers).nbytes < num_bytes
+
+
+@pytest.mark.parametrize(
+    ("data", "width"), [(b"\x01\xff", 1), (b"\x01\x00\x01", 1), (b"\x01", 2), (b"\x01", 3), (b"\xfe" * 16, 8)]
+)
+def test_bytes_that_are_no_packed_numbers_are_refused(data, width):
+    with pytest.raises(ValueError, match=r"."):
+        PackedNumbers.from_bytes(data, width)
+
+
+@pytest.mark.parametrize("numbers", [[-1, 3], [5, 2, 5]])
+def test_what_is_no_set_of_numbers_is_refused(numbers):
+    with pytest.raises(ValueError, match="negative or come twice"):
+        PackedNumbers(np.array(numbers))
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 1000), st.integers(1, 9), st.sampled_from([3, 50, 10**6]))
+def test_the_highest_of_many_are_found_in_whatever_blocks_they_are(seed, size, count, num_values):
+    values = np.random.default_rng(seed).integers(num_values, size=size).astype(np.float32)
+    found = highest(values, count)
+    assert len(set(found.tolist())) == len(found) == min(count, size)
+    assert sorted(values[found]) == sorted(values)[max(size - count, 0) :]
 
 
 def test_a_shortlist_goes_on_working_while_vectors_come_and_go():
