@@ -27,11 +27,15 @@ class LookaheadSource(Protocol):
 class QueuedQueries:
     """Queries that will be asked in this order: a session's queue, the parts of a question."""
 
-    def __init__(self, queries: Iterable[str] = (), *, max_queries: int = 1024) -> None:
-        """What does not fit into `max_queries` is not looked ahead for."""
+    def __init__(
+        self, queries: Iterable[str] = (), *, max_queries: int = 1024, max_chars: int = 1 << 18
+    ) -> None:
+        """What does not fit into `max_queries`, or into so many characters, is not looked ahead for."""
         self._max_queries = max_queries
-        self._lock = threading.Lock()
+        self._max_chars = max_chars
+        self._lock = threading.Lock()  # guards the two below
         self._queries: deque[str] = deque()
+        self._num_chars = 0
         self.extend(queries)
 
     def extend(self, queries: Iterable[str]) -> None:
@@ -40,12 +44,16 @@ class QueuedQueries:
             for query in queries:
                 if len(self._queries) >= self._max_queries:
                     return
+                if self._num_chars + len(query) > self._max_chars:
+                    return
                 self._queries.append(query)
+                self._num_chars += len(query)
 
     def clear(self) -> None:
         """Expects nothing any more."""
         with self._lock:
             self._queries.clear()
+            self._num_chars = 0
 
     def observe(self, query: str, result: SearchResult | None) -> None:
         """Moves on to the query after this one; those before it were passed over."""
@@ -54,7 +62,7 @@ class QueuedQueries:
             for position, queued in enumerate(self._queries):
                 if collapsed(queued) == text:
                     for _ in range(position + 1):
-                        self._queries.popleft()
+                        self._num_chars -= len(self._queries.popleft())
                     return
 
     def expected(self, limit: int) -> Sequence[str]:

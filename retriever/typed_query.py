@@ -9,6 +9,7 @@ from retriever.lookahead_sources import collapsed
 from retriever.types import SearchResult
 
 _MIN_CHARS = 3  # fewer letters begin anything
+_MAX_CHARS = 1000  # nobody types more than that again
 
 
 class TypedText:
@@ -56,7 +57,7 @@ class PastQueries:
         text = collapsed(query)
         with self._lock:
             self._begun = ""
-            if result is None or not result.hits:
+            if result is None or not result.hits or len(text) > _MAX_CHARS:
                 return
             self._counts[text] = self._counts.pop(text, 0) + 1
             if len(self._counts) > self._max_queries:

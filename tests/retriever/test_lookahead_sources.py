@@ -22,6 +22,18 @@ def test_a_queue_moves_past_what_was_asked_and_what_was_passed_over():
     assert queue.expected(9) == []
 
 
+def test_a_queue_holds_no_more_characters_than_it_may_and_has_room_again_when_some_are_asked():
+    queue = QueuedQueries(["four", "more", "x"], max_chars=9)
+    queue.extend(["one too many"])
+    assert queue.expected(9) == ["four", "more", "x"]
+    queue.observe("more", None)
+    queue.extend(["fits now"])
+    assert queue.expected(9) == ["x", "fits now"]
+    queue.clear()
+    queue.extend(["123456789", "x"])
+    assert queue.expected(9) == ["123456789"]
+
+
 def hits(*paths: tuple[str, ...]) -> SearchResult:
     chunks = [Chunk(str(i), "d", "/d", "", 0, 0, None, (), path, "text") for i, path in enumerate(paths)]
     return SearchResult(tuple(Hit(chunk, 1.0, i) for i, chunk in enumerate(chunks, start=1)), "miss")
@@ -130,6 +142,13 @@ def test_those_who_began_like_this_went_on_like_that():
     assert source.expected(9) == []
     source.write("who")
     source.observe("who pays?", hits(("A",)))
+    assert source.expected(9) == []
+
+
+def test_what_was_pasted_is_not_remembered_as_typed():
+    source = PastQueries()
+    source.observe("query " + "x" * 1000, hits(("A",)))
+    source.write("query")
     assert source.expected(9) == []
 
 
