@@ -68,6 +68,25 @@ def test_retrievers_with_other_settings_or_embedders_share_a_cache_but_no_result
     assert make_retriever(corpus, embedder, cache=cache).search("amber basin").tier == "miss"
 
 
+@pytest.mark.parametrize("budget", [0.0, 1.0])
+def test_collections_may_share_a_cache_and_never_an_answer(budget):
+    """States with the same number, of the same kind of chunks: only the token tells them apart."""
+    corpora, cache = [FakeCorpus(), FakeCorpus()], RetrievalCache(max_false_hit_rate=budget)
+    for number, corpus in enumerate(corpora):
+        corpus.version = corpus.version._replace(token=f"corpus {number}")
+        for i in range(30):
+            corpus.add(f"{TEXTS[i % 6]} {i} of {number}")
+    retrievers = [make_retriever(corpus, cache=cache) for corpus in corpora]
+    for query in ["amber basin", "cedar", "amber basin", "amber  basin delta", "cedar"]:
+        for corpus, retriever in zip(corpora, retrievers, strict=True):
+            result = retriever.search(query, k=3)
+            query = " ".join(query.split())
+            assert {hit.chunk.id for hit in result.hits} <= {row.chunk.id for row in corpus.rows.values()}
+            if result.tier != "approximate":
+                true = brute_force(corpus, query, embed(query), 3, retriever.settings, None)
+                assert found(result) == true
+
+
 def test_after_a_change_a_known_query_is_ranked_anew_without_embedding_or_searching(corpus):
     embedder = FakeEmbedder()
     retriever = make_retriever(corpus, embedder)

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from indexer import reading
+from indexer import catalog_reader, reading
 from indexer.index import Index
+from indexer.scoring import exact_scores
 from indexer.types import Filters
+from indexer.vector_settings import VectorSettings
 from retriever import RetrievalCache, RetrievalSettings, Retriever
 
 _FAKES = Path(__file__).parents[1] / "indexer" / "store_fakes.py"
@@ -81,6 +83,54 @@ def test_the_cache_serves_what_the_true_search_finds_while_files_come_change_and
         index.ingest([folder], prune=True)
     assert "miss" in tiers
     assert "certified" in tiers or ranking in ("lexical", "rrf")
+
+
+def test_what_is_certified_over_an_index_that_has_outgrown_the_exact_search_is_true_of_every_vector(
+    index, embedder, tmp_path
+):
+    """Its lists are from when all vectors were compared, and kept right by what the catalog says."""
+    folder, rng = tmp_path / "files", np.random.default_rng(5)
+    for i in range(36):
+        write(folder, f"{i}.txt", i)
+    index.close()
+    cache = RetrievalCache(candidates=12)
+    dense = RetrievalSettings(ranking="dense")
+    asked = [(query, filters) for query in QUERIES for filters in (None, Filters(path_glob="*/1*.txt"))]
+    certified = 0
+    with Index.open(index.folder, embedder=embedder, vectors=VectorSettings(exact_chunks=40)) as grown:
+        grown.ingest([folder])
+        retriever = Retriever(grown, embedder, settings=dense, cache=cache)
+        for query, filters in asked:
+            assert retriever.search(query, k=3, filters=filters).explanation.get("proven", True)
+        for step in range(5):
+            for i in range(8):
+                write(folder, f"1{step}{i}.txt", 100 * step + i)
+            (folder / f"{rng.integers(36)}.txt").unlink(missing_ok=True)
+            (folder / f"1{step}.txt").rename(folder / f"moved {step}.txt")
+            grown.ingest([folder], prune=True)
+            for query, filters in asked:
+                result = retriever.search(query, k=1 + step % 2, filters=filters)
+                if result.tier == "certified":
+                    certified += 1
+                    assert ids(result) == every_vector(grown, embedder, query, filters)[: 1 + step % 2]
+                elif result.tier == "miss":
+                    assert not result.explanation["proven"]
+        with grown.view() as view:
+            assert not view.is_exact
+    assert certified > 10
+
+
+def every_vector(index: Index, embedder, query: str, filters: Filters | None) -> list[tuple[str, float]]:
+    """Ids and scores of all chunks that pass, from the catalog's own vectors."""
+    (vector,) = embedder.embed_queries([query])
+    with index.view() as view, index.catalog.read() as connection:
+        allowed = view.matching(filters)
+        found = []
+        for batch in catalog_reader.numbered_vectors(connection):
+            here = slice(None) if allowed is None else np.isin(batch.numbers, allowed)
+            scores = exact_scores(batch.vectors[here], vector)
+            found += zip(batch.ids[here].astype(str).tolist(), scores.tolist(), strict=True)
+    return sorted(found, key=lambda hit: (-hit[1], hit[0]))
 
 
 def test_dense_and_lexical_rankings_are_those_of_the_index(index, embedder, tmp_path):
