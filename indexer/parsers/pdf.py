@@ -23,12 +23,13 @@ from indexer.parsers.pdf_pages import (
     read_page,
     render_page,
     shows_picture,
+    whole_page,
     without_garbage,
 )
 from indexer.parsers.pdf_pictures import PictureFinder, render_area
 from indexer.parsers.pdf_second import SecondReader, encrypted_pdf
 from indexer.parsers.pdf_text import Outline, PageContent, PdfWriter, fold
-from indexer.types import ParsedDocument
+from indexer.types import Box, ParsedDocument
 
 if TYPE_CHECKING:
     import pypdfium2
@@ -158,7 +159,7 @@ class _Reading:
         pages = {
             "ocr_pages": self.ocr_pages,
             "ocr_picture_pages": self.picture_pages,
-            "pypdf_pages": self.pypdf_pages,  # without places on the page
+            "pypdf_pages": self.pypdf_pages,  # without places on the page: each line's box is the page
         }
         return {key: _ranges(numbers) for key, numbers in pages.items() if numbers}
 
@@ -186,6 +187,10 @@ class _Reading:
         self._warn("no text was found", self.unread_pages)
         self._warn(f"not read by OCR, {self._why_no_ocr}", self.skipped_pages)
         self._warn("some of the pictures were not read: they are too many", self.skipped_picture_pages)
+        self._warn(
+            "some of the form fields, comments and links were not read: they are too many",
+            self._annotations.pages_cut,
+        )
 
     def _read_page(self, number: int) -> None:
         import pypdfium2
@@ -193,7 +198,7 @@ class _Reading:
         try:
             page = self._pdf[number - 1]
         except pypdfium2.PdfiumError:
-            paragraphs = self._read_by_pypdf(number)
+            paragraphs = self._read_by_pypdf(number, self._second.page_size(number - 1))
             if paragraphs:
                 self._writer.add_page(PageContent(number, 0.0, paragraphs=paragraphs))
             else:
@@ -216,29 +221,31 @@ class _Reading:
             text = read_page(page)
         except pypdfium2.PdfiumError:
             text = PageText([], 0, 0)
-        annotations = tuple(self._annotations.lines(page))
+        annotations = tuple(self._annotations.lines(page, number))
         content = PageContent(number, page.get_height(), annotations=annotations)
         rows = without_garbage(text.rows)
         if text.is_garbage:
-            content = content._replace(paragraphs=self._read_by_pypdf(number))
+            content = content._replace(paragraphs=self._read_by_pypdf(number, page.get_size()))
             if not content.paragraphs:
-                content = content._replace(pictures=self._read_by_ocr(number, page, text))
+                content = content._replace(pictures=self._read_by_ocr(number, page, text), is_scan=True)
         elif self._is_scan(page, text, annotations):
-            content = content._replace(pictures=self._read_by_ocr(number, page, text))
+            content = content._replace(pictures=self._read_by_ocr(number, page, text), is_scan=True)
         else:
             pictures = self._read_pictures(number, page, rows)
-            links = tuple(self._annotations.links(page, " ".join(row.text for row in rows)))
+            links = tuple(self._annotations.links(page, number, " ".join(row.text for row in rows)))
             content = content._replace(rows=rows, pictures=pictures, links=links)
-        return content if content.paragraphs or content.pictures else content._replace(rows=rows)
+        if content.paragraphs or content.pictures:
+            return content
+        return content._replace(rows=rows, is_scan=False)
 
-    def _is_scan(self, page: pypdfium2.PdfPage, text: PageText, annotations: Sequence[str]) -> bool:
+    def _is_scan(self, page: pypdfium2.PdfPage, text: PageText, annotations: Sequence[object]) -> bool:
         """Whether what the page shows is likely not in its text layer."""
         if text.num_characters >= _FEW_CHARACTERS and not text.is_marginal(page.get_height()):
             return False
         return shows_picture(page) if text.rows or annotations else True
 
-    def _read_by_pypdf(self, number: int) -> tuple[str, ...]:
-        """The paragraphs of pypdf's text of a page, if it makes sense.
+    def _read_by_pypdf(self, number: int, size: tuple[float, float]) -> tuple[PlacedBlock, ...]:
+        """The paragraphs of pypdf's text of a page, if it makes sense, each somewhere on the page.
 
         On pages where pdfium finds no text at all, pypdf never found any in 517 files; but it knows some
         encodings of fonts that pdfium does not.
@@ -247,7 +254,7 @@ class _Reading:
         if not is_sensible(text):
             return ()
         self.pypdf_pages.append(number)
-        return tuple(normalise_typesetting(paragraph) for paragraph in text.split("\n\n"))
+        return _somewhere(text, whole_page(number, size))
 
     def _read_by_ocr(self, number: int, page: pypdfium2.PdfPage, text: PageText) -> tuple[PlacedBlock, ...]:
         """What the picture of a page says; nothing where a text layer says as much."""
@@ -314,6 +321,14 @@ class _Reading:
     def _warn(self, what: str, pages: list[int]) -> None:
         if pages:
             self._builder.warn(f"{'Page' if len(pages) == 1 else 'Pages'} {_ranges(pages)}: {what}.")
+
+
+def _somewhere(text: str, page: Box) -> tuple[PlacedBlock, ...]:
+    """Paragraphs of which no more is known than their page."""
+    paragraphs = normalise_typesetting(text).split("\n\n")
+    return tuple(
+        PlacedBlock("text", tuple((line, page) for line in paragraph.split("\n"))) for paragraph in paragraphs
+    )
 
 
 def _ranges(pages: list[int]) -> str:
@@ -383,9 +398,10 @@ def _read_by_pypdf(
     builder: DocumentBuilder, second: SecondReader, data: bytes, cause: Exception
 ) -> ParsedDocument:
     """The whole document by pypdf, which rebuilds what pdfium gives up on."""
-    for number, text in enumerate(second.texts(builder.options.max_pages), start=1):
+    for index, text in enumerate(second.texts(builder.options.max_pages)):
         if is_sensible(text):
-            builder.add("text", text, page=number)
+            for block in _somewhere(text, whole_page(index + 1, second.page_size(index))):
+                builder.add_lines(block.kind, block.lines)
     if builder.is_empty:
         if not _ends_properly(data):
             raise _truncated(builder.name) from cause

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from indexer.parsers.layout import Row, Segment, is_disordered, reading_order
 from indexer.parsers.normalise import normalise_typesetting
 from indexer.parsers.running_rows import EDGE
+from indexer.types import Box
 
 if TYPE_CHECKING:
     import pypdfium2
@@ -167,6 +168,11 @@ def placement(page: pypdfium2.PdfPage) -> _Place:
         180: lambda x0, y0, x1, y1: (right - x1, y0 - bottom, right - x0, y1 - bottom),
         270: lambda x0, y0, x1, y1: (top - y1, right - x1, top - y0, right - x0),
     }.get(page.get_rotation(), lambda x0, y0, x1, y1: (x0 - left, top - y1, x1 - left, top - y0))
+
+
+def whole_page(number: int, size: tuple[float, float]) -> Box:
+    """The box of a page that is so wide and high: of text of which no more is known than its page."""
+    return Box(number, 0.0, 0.0, *(round(side, 1) for side in size))
 
 
 class _Type(NamedTuple):

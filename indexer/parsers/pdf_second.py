@@ -13,6 +13,8 @@ from indexer.parsers.failures import file_title
 if TYPE_CHECKING:
     from pypdf import PdfReader
 
+_LETTER = (612.0, 792.0)  # points: what PDFs are said to be that do not say what they are
+_LONGEST_SIDE = 1e6  # points; no reader shows a page that is larger
 # pypdf promises PdfReadError; on hostile files its parsers meet these as well.
 _DAMAGE = (
     ValueError,
@@ -45,6 +47,19 @@ class SecondReader:
             return reader.pages[index].extract_text() or ""
         except _failures():
             return ""
+
+    def page_size(self, index: int) -> tuple[float, float]:
+        """Width and height of a page as shown, in points; those of a letter when they cannot be read."""
+        reader = self._open()
+        try:
+            page = reader.pages[index] if reader is not None else None
+            size = (float(page.cropbox.width), float(page.cropbox.height)) if page is not None else _LETTER
+            turned = page is not None and page.rotation % 180 != 0
+        except _failures():
+            return _LETTER
+        if not all(0 < side < _LONGEST_SIDE for side in size):
+            return _LETTER
+        return (size[1], size[0]) if turned else size
 
     def texts(self, max_pages: int) -> Iterator[str]:
         """The text of each page."""

@@ -3,13 +3,15 @@ type, words mended at line ends."""
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from statistics import median
 from typing import NamedTuple, Self
 
 from indexer.parsers.building import DocumentBuilder
-from indexer.parsers.layout import PlacedBlock, Row, TextBlock, gather_blocks
+from indexer.parsers.layout import PlacedBlock, Row, Segment, TextBlock, gather_blocks
 from indexer.parsers.pdf_pages import HYPHEN
 from indexer.parsers.running_rows import RunningRows
 from indexer.parsers.tabular import names_columns
@@ -21,6 +23,7 @@ _LONGEST_HEADING = 200  # characters
 _HEADING_ROWS = 3
 _LONGEST_WORD = 80  # characters
 _SAME_EDGE = 6.0  # points by which the cells of a column are apart
+_UNEVEN = 1.25  # times the usual height of the lines of a scan: the height of a box varies with its letters
 _LARGE_SIZES = 4  # sizes of type that are told apart as heading levels
 _WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)+", re.UNICODE)
 _BROKEN = re.compile(rf"([^\W\d_]+(?:-[^\W\d_]+)*)[-\u2010\u00ad{HYPHEN}]$", re.UNICODE)
@@ -60,15 +63,23 @@ class PageContent(NamedTuple):
     number: int  # from 1
     height: float  # points
     rows: Sequence[Row] = ()  # of the text layer
-    paragraphs: tuple[str, ...] = ()  # without places on the page
+    paragraphs: tuple[PlacedBlock, ...] = ()  # of which no more is known than the page
     pictures: tuple[PlacedBlock, ...] = ()  # the text in pictures, or of the page as a picture
-    annotations: tuple[str, ...] = ()  # what was written on the page later
-    links: tuple[str, ...] = ()  # where its words lead to
+    annotations: tuple[tuple[str, Box], ...] = ()  # what was written on the page later
+    links: tuple[tuple[str, Box], ...] = ()  # where its words lead to
+    is_scan: bool = False  # `pictures` is all that the page shows
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing was found."""
         return not (self.rows or self.paragraphs or self.pictures or self.annotations)
+
+    @property
+    def placed_rows(self) -> Sequence[Row]:
+        """The rows of the text layer; of a scan, a row for each line of its blocks, in order."""
+        if not self.is_scan:
+            return self.rows
+        return [_row_of(text, box) for block in self.pictures for text, box in block.lines]
 
 
 class PdfWriter:
@@ -88,9 +99,11 @@ class PdfWriter:
 
     def add_page(self, page: PageContent) -> None:
         """Take the next page."""
-        self._running.note(page.number, page.rows, page.height)
+        rows = page.placed_rows
+        self._running.note(page.number, rows, page.height)
         for row in page.rows:
             self._sizes[_rounded(row.size)] += len(row.text)
+        for row in rows:
             self._hyphenated.update(word.casefold() for word in _WORD.findall(row.text))
         self._waiting.append(page)
         if len(self._waiting) > _PAGES_SEEN_FIRST:
@@ -103,25 +116,30 @@ class PdfWriter:
 
     def _write(self, page: PageContent) -> None:
         """The page's blocks, and around them what runs from page to page: no chunk reaches over that."""
-        running = self._running_rows(page)
-        heads = [row for row in running if row.y0 < page.height / 2]
-        feet = [row for row in running if row.y0 >= page.height / 2]
+        rows = page.placed_rows
+        running = self._running_rows(page, rows)
+        heads = [rows[number] for number in running if rows[number].y0 < page.height / 2]
+        feet = [rows[number] for number in running if rows[number].y0 >= page.height / 2]
         self._add_furniture(page.number, heads)
-        self._add_text(page.number, [row for row in page.rows if not any(row is other for other in running)])
-        for paragraph in page.paragraphs:
-            self._builder.add("text", paragraph, page=page.number)
-        for picture in page.pictures:
-            self._builder.add_lines(picture.kind, picture.lines)
+        self._add_text(page.number, [row for number, row in enumerate(page.rows) if number not in running])
+        pictures = _without_lines(page.pictures, running) if page.is_scan else page.pictures
+        for block in (*page.paragraphs, *pictures):
+            self._builder.add_lines(block.kind, self._mended(list(block.lines)))
         for lines, name in ((page.annotations, "form fields and comments"), (page.links, "links")):
-            self._builder.add("text", "\n".join(lines), page=page.number, name=name)
+            self._builder.add_lines("text", lines, name=name)
         self._add_furniture(page.number, feet)
 
-    def _running_rows(self, page: PageContent) -> list[Row]:
-        if not page.rows:
+    def _running_rows(self, page: PageContent, rows: Sequence[Row]) -> list[int]:
+        """Which of a page's rows run from page to page."""
+        if not rows:
             return []
-        numbers = self._running.take(page.number, page.rows, usual_size=self._heading_sizes().body)
-        rows = [page.rows[number] for number in sorted(numbers)]
-        return [row for row in rows if self._outline.level(page.number, row.text) is None]
+        usual = _UNEVEN * median(row.size for row in rows) if page.is_scan else self._heading_sizes().body
+        numbers = self._running.take(page.number, rows, usual_size=usual)
+        return [
+            number
+            for number in sorted(numbers)
+            if self._outline.level(page.number, rows[number].text) is None
+        ]
 
     def _add_furniture(self, page: int, rows: list[Row]) -> None:
         self._builder.add_lines("furniture", ((row.text.replace(HYPHEN, "-"), row.box(page)) for row in rows))
@@ -237,9 +255,17 @@ class _Sizes(NamedTuple):
     large: list[float]
 
 
-def _is_below(row: Row, text: list[Row]) -> bool:
-    """Whether a row stands at the foot of a page rather than at its head."""
-    return bool(text) and row.y0 > min(other.y0 for other in text)
+def _row_of(text: str, box: Box) -> Row:
+    """A line that OCR found."""
+    _, x0, y0, x1, y1 = box
+    return Row((Segment(text, x0, y0, x1, y1, size=min(x1 - x0, y1 - y0)),))
+
+
+def _without_lines(blocks: Iterable[PlacedBlock], numbers: Sequence[int]) -> Iterator[PlacedBlock]:
+    """The blocks without the lines of these numbers, counted over all of them."""
+    counted = itertools.count()
+    for block in blocks:
+        yield PlacedBlock(block.kind, tuple(line for line in block.lines if next(counted) not in numbers))
 
 
 def _runs_upwards(row: Row) -> bool:

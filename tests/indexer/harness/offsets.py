@@ -5,9 +5,9 @@
 For every chunk, the document's normalised text at [start:end) must be the chunk's text, and all its boxes
 must be on its page. For PDFs, the words of the chunk are looked for in what pdfium finds inside the chunk's
 boxes, each as often as the chunk has it; pages that are turned, and scans, are counted and not looked at.
-PDFs of which a page or a picture was read by OCR have a count of their own: pdfium knows no words of
-pictures, and where a text layer does not say what the page shows, OCR does. With `--index`, the files are in
-that index already, such as the torture's.
+PDFs of which a page or a picture was read by OCR or by pypdf have a count of their own: pdfium knows no
+words of pictures, and not those of a text layer that does not say what the page shows. With `--index`, the
+files are in that index already, such as the torture's.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Findings:
     documents: int = 0
     chunks: int = 0
     pdf: WordsInBoxes = field(default_factory=WordsInBoxes)
-    pdf_with_ocr: WordsInBoxes = field(default_factory=WordsInBoxes)  # of some page or picture
+    pdf_read_otherwise: WordsInBoxes = field(default_factory=WordsInBoxes)  # of some page or picture
     pdf_chunks_not_looked_at: int = 0
     wrong: list[str] = field(default_factory=list)  # offsets and pages
     outside: list[str] = field(default_factory=list)  # the chunks without OCR with words outside their boxes
@@ -83,7 +83,7 @@ class Findings:
 def check(index: Index, folders: Sequence[Path] = (Path("/"),)) -> Findings:
     """Look at every chunk of the files below some folders, which must still be as they were."""
     findings = Findings()
-    for parser, chunks in _documents(index):
+    for read_otherwise, chunks in _documents(index):
         paths = [Path(uri) for uri in chunks[0].uris]
         here = [path for path in paths if any(path.is_relative_to(folder) for folder in folders)]
         if not here:
@@ -92,19 +92,20 @@ def check(index: Index, folders: Sequence[Path] = (Path("/"),)) -> Findings:
         findings.chunks += len(chunks)
         _check_text(index.document_text(chunks[0].document_id), chunks, findings)
         if here[0].suffix.lower() == ".pdf":
-            _check_pdf(here[0], chunks, findings, with_ocr="ocr" in parser)
+            _check_pdf(here[0], chunks, findings, read_otherwise=read_otherwise)
     return findings
 
 
-def _documents(index: Index) -> Iterator[tuple[str, list[Chunk]]]:
-    """What one document after the other was read with, and its chunks."""
+def _documents(index: Index) -> Iterator[tuple[bool, list[Chunk]]]:
+    """Of one document after the other whether anything but pdfium's text layer was read, and its chunks."""
     with index.catalog.read() as connection:
         rows = connection.execute(
-            "SELECT document, parser, chunks.id FROM chunks JOIN documents ON documents.rowid = document"
-            " ORDER BY document, ordinal"
+            "SELECT document, parser, metadata, chunks.id FROM chunks"
+            " JOIN documents ON documents.rowid = document ORDER BY document, ordinal"
         ).fetchall()
-        for (_, parser), group in itertools.groupby(rows, key=lambda row: row[:2]):
-            yield parser, catalog_reader.load_chunks(connection, [id_ for _, _, id_ in group])
+        for (_, parser, metadata), group in itertools.groupby(rows, key=lambda row: row[:3]):
+            read_otherwise = parser != "pypdfium2" or "pypdf_pages" in json.loads(metadata)
+            yield read_otherwise, catalog_reader.load_chunks(connection, [row[-1] for row in group])
 
 
 def _check_text(text: str, chunks: Iterable[Chunk], findings: Findings) -> None:
@@ -116,7 +117,7 @@ def _check_text(text: str, chunks: Iterable[Chunk], findings: Findings) -> None:
             findings.wrong.append(f"{chunk.uri} page {chunk.page}: boxes on {sorted(pages)}")
 
 
-def _check_pdf(path: Path, chunks: Sequence[Chunk], findings: Findings, *, with_ocr: bool) -> None:
+def _check_pdf(path: Path, chunks: Sequence[Chunk], findings: Findings, *, read_otherwise: bool) -> None:
     with pypdfium2.PdfDocument(path) as pdf:
         annotations = AnnotationReader(pdf)
         for page_number, group in itertools.groupby(chunks, key=lambda chunk: chunk.page):
@@ -132,16 +133,19 @@ def _check_pdf(path: Path, chunks: Sequence[Chunk], findings: Findings, *, with_
                 findings.pdf_chunks_not_looked_at += len(on_page)
                 continue
             # Comments, form fields and addresses of links stand on the page without being part of it.
-            beside = folded("".join([*annotations.lines(page), *annotations.links(page, "")]))
+            noted = (*annotations.lines(page, page_number), *annotations.links(page, page_number, ""))
+            beside = folded("".join(text for text, _ in noted))
             for chunk in on_page:
-                _check_words(letters, beside, chunk, findings, with_ocr=with_ocr)
+                _check_words(letters, beside, chunk, findings, read_otherwise=read_otherwise)
 
 
-def _check_words(letters: _Letters, beside: str, chunk: Chunk, findings: Findings, *, with_ocr: bool) -> None:
+def _check_words(
+    letters: _Letters, beside: str, chunk: Chunk, findings: Findings, *, read_otherwise: bool
+) -> None:
     if not chunk.boxes:
         findings.pdf_chunks_not_looked_at += 1
         return
-    found = findings.pdf_with_ocr if with_ocr else findings.pdf
+    found = findings.pdf_read_otherwise if read_otherwise else findings.pdf
     inside = folded(letters.inside(chunk.boxes))
     words = Counter(word for word in map(folded, chunk.text.split()) if word)
     missing = {word: count - inside.count(word) - beside.count(word) for word, count in words.items()}
@@ -151,7 +155,7 @@ def _check_words(letters: _Letters, beside: str, chunk: Chunk, findings: Finding
     found.words_outside += len(outside)
     found.characters += len(folded(chunk.text))
     found.characters_in_boxes += len(inside)
-    if outside and not with_ocr:
+    if outside and not read_otherwise:
         findings.outside.append(f"{chunk.uri} page {chunk.page}: {' '.join(outside[:8])}")
 
 
@@ -212,15 +216,15 @@ def main() -> int:
             findings = check(index, folders)
     else:
         findings = _check_anew(folders, arguments)
-    pdf, with_ocr = findings.pdf, findings.pdf_with_ocr
+    pdf, otherwise = findings.pdf, findings.pdf_read_otherwise
     lines = [
         f"{findings.chunks:,} chunks of {findings.documents:,} documents: {len(findings.wrong)} with a wrong"
         " place.",
         f"{pdf.chunks:,} chunks of PDFs: {pdf.share_inside:.2%} of {pdf.words:,} words lie inside their"
         f" chunk's boxes, and {pdf.share_of_boxes:.2%} of what lies in the boxes is of the chunks.",
-        f"{with_ocr.chunks:,} chunks of PDFs of which a page or a picture was read by OCR:"
-        f" {with_ocr.share_inside:.2%} of {with_ocr.words:,} words are in the text layer inside their boxes;"
-        " it has no words of pictures.",
+        f"{otherwise.chunks:,} chunks of PDFs of which a page or a picture was read by OCR or by pypdf:"
+        f" {otherwise.share_inside:.2%} of {otherwise.words:,} words are in the text layer inside their"
+        " boxes; it has no words of pictures.",
         f"{findings.pdf_chunks_not_looked_at:,} more chunks are on turned pages or scans, or have no boxes.",
         f"{time.perf_counter() - started:,.0f} s.",
     ]

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 
 import pytest
 from parsing_samples import Words, make_pdf, outline_of
+from PIL import Image
 
 from indexer.chunking import ChunkDraft, chunk_document
+from indexer.parsers.layout import PlacedBlock
 from indexer.tokenization import ChunkTokenizer
-from indexer.types import ParsedDocument
+from indexer.types import Box, ParsedDocument
 
 Read = Callable[..., ParsedDocument]
 Chunk = Callable[[ParsedDocument], list[ChunkDraft]]
@@ -135,3 +138,32 @@ def test_a_page_read_otherwise_does_not_part_the_pages_around_it(read: Read) -> 
     pages = [[Words(72, 40, "Ferry handbook"), *body(n)] if n != 2 else [] for n in range(1, 5)]
     document = read(make_pdf(pages), "a.pdf", ocr=False)
     assert [page for page, _ in furniture(document)] == [1, 3, 4]
+
+
+def scans(num_pages: int) -> bytes:
+    """Pages of 600 x 800 points that are pictures."""
+    buffer = io.BytesIO()
+    pictures = [Image.linear_gradient("L").resize((300, 400)) for _ in range(num_pages)]
+    pictures[0].save(buffer, "PDF", resolution=36, save_all=True, append_images=pictures[1:])
+    return buffer.getvalue()
+
+
+def test_scans_have_running_heads_and_broken_words_too(
+    read: Read, chunk: Chunk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def picture_blocks(image: object, *, page: int, **_: object) -> list[PlacedBlock]:
+        height = 9 + page % 3  # the boxes of lines vary with their letters
+        head = ("Ferry handbook, 3rd edition", Box(page, 72, 40, 300, 40 + height))
+        text = [
+            (f"On day {page} the ferry carried passen-", Box(page, 72, 120, 400, 132)),
+            ("gers across the sound.", Box(page, 72, 134, 300, 146)),
+        ]
+        foot = (str(page + 16), Box(page, 290, 770, 310, 780))
+        return [PlacedBlock("text", (head, *text)), PlacedBlock("text", (foot,))]
+
+    monkeypatch.setattr("indexer.parsers.pdf.picture_blocks", picture_blocks)
+    document = read(scans(5), "a.pdf")
+    expected = [(n, text) for n in range(1, 6) for text in ("Ferry handbook, 3rd edition", str(n + 16))]
+    assert furniture(document) == expected
+    chunks = [document.text[draft.start : draft.end] for draft in chunk(document)]
+    assert chunks == [f"On day {n} the ferry carried passengers\nacross the sound." for n in range(1, 6)]
