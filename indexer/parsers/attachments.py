@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 
 from indexer.parsers.allowance import Allowance
@@ -11,11 +10,10 @@ from indexer.parsers.detect import detect_format
 from indexer.parsers.errors import NoExtractableText, ParseError
 from indexer.parsers.formats import IMAGE_FORMATS, UNSUPPORTED
 from indexer.parsers.options import ParseOptions
-from indexer.types import Block, ParsedDocument
+from indexer.parsers.pictures import PictureSieve, picture_text
+from indexer.types import ParsedDocument
 
 MAX_ATTACHMENTS = 100  # of one file
-_LEAST_SIDE = 100  # pixels of a picture: nothing legible has fewer
-_FEW_LETTERS = 16  # a picture with fewer characters is no more than a logo
 
 
 class AttachmentReader:
@@ -38,7 +36,7 @@ class AttachmentReader:
         self._allowance.num_ocr_pages_left -= num_ocr_pages_read
         self._max_attachments = max_attachments
         self._num_attachments = 0
-        self._pictures: set[bytes] = set()  # that were looked at: a logo is attached to every mail
+        self._pictures = PictureSieve()
 
     @property
     def is_over(self) -> bool:
@@ -53,7 +51,7 @@ class AttachmentReader:
             return False
         builder.add("text", f"Attachment: {title} ({len(data):,} bytes)", name="attachment")
         format = detect_format(data, title) if data else None
-        if format is None or (format in IMAGE_FORMATS and not self._is_worth_reading(data)):
+        if format is None or (format in IMAGE_FORMATS and not self._is_to_be_read(data)):
             return False
         problem = self._why_not(format)
         if problem:
@@ -71,16 +69,8 @@ class AttachmentReader:
         builder.add_document(document, name=title, level=level)
         return True
 
-    def _is_worth_reading(self, data: bytes) -> bool:
-        """Whether a picture is large enough to be read, and new, and OCR is on."""
-        from indexer.parsers.image import announced_size
-
-        digest = hashlib.sha256(data).digest()
-        if not self._options.ocr or digest in self._pictures:
-            return False
-        self._pictures.add(digest)
-        size = announced_size(data)
-        return size is None or min(size) >= _LEAST_SIDE  # damage is to be told
+    def _is_to_be_read(self, picture: bytes) -> bool:
+        return self._options.ocr and self._pictures.passes(picture)
 
     def _why_not(self, format: str) -> str:
         """What keeps a file of a format from being read; "" where nothing does."""
@@ -102,16 +92,11 @@ class AttachmentReader:
 
 
 def _add_picture(builder: DocumentBuilder, document: ParsedDocument, title: str) -> bool:
-    """What stands in a picture, without the caption that its name makes: it was named above."""
-
-    def text(block: Block) -> str:
-        return document.text[block.start : block.end]
-
-    blocks = [block for block in document.blocks if block.kind != "image"]
-    if sum(len(text(block)) for block in blocks) <= _FEW_LETTERS:
-        return False
-    for block in blocks:
-        builder.add(block.kind, text(block), name=block.name)
-    for warning in document.warnings:
-        builder.warn(f"{title}: {warning}")
-    return True
+    """What stands in a picture; its name was told above."""
+    found = picture_text(document)
+    for kind, text in found:
+        builder.add(kind, text)
+    if found:
+        for warning in document.warnings:
+            builder.warn(f"{title}: {warning}")
+    return bool(found)

@@ -1,9 +1,10 @@
-"""Word documents: headings by outline level, lists with their marks, tables, text boxes, notes, comments."""
+"""Word documents: headings by outline level, lists with their marks, tables, text boxes, notes, comments, and
+the text in pictures by OCR."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from indexer.parsers.archives import DocumentArchive
@@ -11,8 +12,16 @@ from indexer.parsers.building import DocumentBuilder
 from indexer.parsers.docx_numbering import Numbering
 from indexer.parsers.normalise import one_line
 from indexer.parsers.omml import latex
-from indexer.parsers.ooxml import attribute, child, core_properties, descendants, main_part
+from indexer.parsers.ooxml import (
+    attribute,
+    child,
+    core_properties,
+    descendants,
+    main_part,
+    picture_relations,
+)
 from indexer.parsers.options import ParseOptions
+from indexer.parsers.pictures import DocumentPictures, PictureText
 from indexer.parsers.tabular import Row, add_table, drop_empty_columns
 from indexer.parsers.xml import local_name
 from indexer.types import BlockKind, ParsedDocument
@@ -47,7 +56,14 @@ class _Item(NamedTuple):
     page: int | None
 
 
-def parse_docx(data: bytes, *, name: str, options: ParseOptions, format: str) -> ParsedDocument:
+def parse_docx(
+    data: bytes,
+    *,
+    name: str,
+    options: ParseOptions,
+    format: str,
+    before_ocr_page: Callable[[], None] | None = None,
+) -> ParsedDocument:
     """Read a Word document of either OOXML variant."""
     archive = DocumentArchive(data, name=name, options=options)
     part = main_part(archive, "word/document.xml")
@@ -56,7 +72,13 @@ def parse_docx(data: bytes, *, name: str, options: ParseOptions, format: str) ->
     relations = archive.relations(part)
     parts = dict(relations.values())
     numbering = Numbering(archive.xml(parts.get("numbering") or "word/numbering.xml"))
-    walker = _Walker(builder, _styles(archive, parts.get("styles")), numbering)
+    pictures = DocumentPictures(builder, before_ocr_page)
+
+    def read_picture(relation: str) -> list[PictureText]:
+        _, member = relations.get(relation, ("", ""))
+        return pictures.read(archive.read, member)
+
+    walker = _Walker(builder, _styles(archive, parts.get("styles")), numbering, read_picture)
     body = child(root, "body")
     if body is not None:
         walker.has_page_marks = next(descendants(body, "lastRenderedPageBreak"), None) is not None
@@ -74,8 +96,16 @@ def parse_docx(data: bytes, *, name: str, options: ParseOptions, format: str) ->
 class _Walker:
     """Appends the blocks of a body in order."""
 
-    def __init__(self, builder: DocumentBuilder, styles: dict[str, _Style], numbering: Numbering) -> None:
+    def __init__(
+        self,
+        builder: DocumentBuilder,
+        styles: dict[str, _Style],
+        numbering: Numbering,
+        read_picture: Callable[[str], list[PictureText]],
+    ) -> None:
+        """`read_picture` gives the text in the picture that a relation leads to."""
         self._builder = builder
+        self._read_picture = read_picture
         self._styles = styles
         self._numbering = numbering
         self._waiting: list[_Item] = []
@@ -119,6 +149,7 @@ class _Walker:
             else:
                 self._add(self._item(properties, style, text, page))
         self._text_boxes(paragraph)
+        self._pictures(paragraph, page)
 
     def _add(self, item: _Item) -> None:
         """Lists and code gather their lines in one block; other paragraphs stand alone."""
@@ -177,12 +208,22 @@ class _Walker:
                 self.flush()
                 self.walk(box)
 
+    def _pictures(self, element: etree._Element, page: int | None) -> None:
+        """The text in the pictures below an element."""
+        for relation in picture_relations(element):
+            found = self._read_picture(relation)
+            if found:
+                self.flush()
+            for kind, text in found:
+                self._builder.add(kind, text, page=page)
+
     def _table(self, table: etree._Element) -> None:
         self.flush()
         rows = drop_empty_columns([row for row in _table_rows(table) if any(cell.strip() for cell in row)])
         page = self._page if self.has_page_marks else None
         if max(map(len, rows), default=0) > 1:
             add_table(self._builder, rows, page=page, header=len(rows) > 1)
+            self._pictures(table, page)
         else:  # a frame around text
             for cell in descendants(table, "tc"):
                 if next((a for a in cell.iterancestors() if local_name(a) == "tbl"), None) is table:

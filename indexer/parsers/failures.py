@@ -33,7 +33,7 @@ def nothing_readable(name: str) -> NoExtractableText:
     """A file that has content, none of it text."""
     return NoExtractableText(
         f"{file_title(name)} was read and there is no text in it.",
-        hint="If its text is in pictures, export it as PDF, which is read by OCR.",
+        hint="If its text is in pictures, see that OCR is on and that they are large enough to be read.",
     )
 
 

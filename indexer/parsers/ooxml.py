@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from lxml import etree
 
 
+_DELETED = ("del", "moveFrom")
+
+
 def main_part(archive: DocumentArchive, default: str) -> str:
     """The member that holds the document itself."""
     for kind, target in archive.relations("").values():
@@ -38,6 +41,17 @@ def core_properties(archive: DocumentArchive) -> dict[str, str]:
         for element in (root if root is not None else ())
         if local_name(element) in names
     }
+
+
+def picture_relations(element: etree._Element) -> Iterator[str]:
+    """The ids of the relations that lead to the pictures below an element, of DrawingML and of the older VML.
+
+    Those that were deleted while changes were tracked are left out.
+    """
+    for picture in element.iter("{*}blip", "{*}imagedata"):
+        relation = attribute(picture, "embed") if local_name(picture) == "blip" else attribute(picture, "id")
+        if relation and not any(local_name(ancestor) in _DELETED for ancestor in picture.iterancestors()):
+            yield relation
 
 
 def attribute(element: etree._Element | None, name: str) -> str | None:

@@ -1,8 +1,9 @@
-"""OpenDocument text, spreadsheets and presentations."""
+"""OpenDocument text, spreadsheets and presentations, with the text in their pictures by OCR."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import posixpath
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from indexer.parsers.archives import DocumentArchive
@@ -12,6 +13,7 @@ from indexer.parsers.failures import file_title, malformed
 from indexer.parsers.normalise import one_line
 from indexer.parsers.ooxml import attribute, child, descendants
 from indexer.parsers.options import ParseOptions
+from indexer.parsers.pictures import DocumentPictures
 from indexer.parsers.tabular import Row, add_sheet, add_table, drop_empty_columns
 from indexer.parsers.xml import local_name
 from indexer.types import ParsedDocument
@@ -25,7 +27,14 @@ _SPACES = {"s": " ", "tab": "\t", "line-break": "\n"}
 _LEFT_OUT = frozenset({"note", "annotation", "tracked-changes", "frame", "custom-shape", "ruby-text"})
 
 
-def parse_opendocument(data: bytes, *, name: str, options: ParseOptions, format: str) -> ParsedDocument:
+def parse_opendocument(
+    data: bytes,
+    *,
+    name: str,
+    options: ParseOptions,
+    format: str,
+    before_ocr_page: Callable[[], None] | None = None,
+) -> ParsedDocument:
     """Read an .odt, .ods or .odp file."""
     archive = DocumentArchive(data, name=name, options=options)
     if b"encryption-data" in archive.read("META-INF/manifest.xml"):
@@ -34,10 +43,12 @@ def parse_opendocument(data: bytes, *, name: str, options: ParseOptions, format:
     if body is None or not len(body):
         raise malformed(name, "an OpenDocument file", "it has no content")
     builder = DocumentBuilder(name=name, options=options)
-    walker = _Walker(builder)
+    pictures = DocumentPictures(builder, before_ocr_page)
+    walker = _Walker(builder, lambda member, page: pictures.add(archive.read, member, page=page))
     if format == "ods":
         for table in descendants(body, "table"):
             add_sheet(builder, attribute(table, "name") or "", _rows(table))
+            walker.pictures(table)
     elif format == "odp":
         for number, page in enumerate(descendants(body, "page"), start=1):
             walker.slide(page, number)
@@ -50,8 +61,10 @@ def parse_opendocument(data: bytes, *, name: str, options: ParseOptions, format:
 class _Walker:
     """Appends text, lists, tables and what is anchored in them."""
 
-    def __init__(self, builder: DocumentBuilder) -> None:
+    def __init__(self, builder: DocumentBuilder, add_picture: Callable[[str, int | None], None]) -> None:
+        """`add_picture` appends the text in the picture that a member of the file is, on a page."""
         self._builder = builder
+        self._add_picture = add_picture
         self._page: int | None = None
 
     def slide(self, page: etree._Element, number: int) -> None:
@@ -92,14 +105,22 @@ class _Walker:
                 self._anchored(element, depth)
             elif tag == "list":
                 self._builder.add("list", "\n".join(_list_lines(element, "", depth)), page=self._page)
+                self.pictures(element)
             elif tag == "table":
                 rows = drop_empty_columns([row for row in _rows(element) if any(row)])
                 add_table(self._builder, rows, page=self._page, header=len(rows) > 1)
+                self.pictures(element)
             elif tag not in _LEFT_OUT and tag not in ("sequence-decls", "forms", "table-of-content-source"):
                 self.walk(element, depth - 1)
 
+    def pictures(self, element: etree._Element) -> None:
+        """Append the text in the pictures below an element; those that are elsewhere are not fetched."""
+        for image in descendants(element, "image"):
+            path = posixpath.normpath(attribute(image, "href") or "")
+            self._add_picture(path, self._page)
+
     def _anchored(self, element: etree._Element, depth: int) -> None:
-        """Text boxes, tables, notes and comments that stand within an element."""
+        """Text boxes, tables, notes, comments and pictures that stand within an element."""
         for inner in element.iter():
             tag = local_name(inner)
             if tag in ("text-box", "custom-shape"):
@@ -113,6 +134,7 @@ class _Walker:
                 )
             elif tag == "annotation":
                 self._builder.add("text", _text_of(inner), page=self._page, name="comment")
+        self.pictures(element)
 
 
 def _text_of(element: etree._Element) -> str:

@@ -1,8 +1,9 @@
-"""Presentations slide by slide: title, text, tables, diagrams and the speaker's notes; a slide is a page."""
+"""Presentations slide by slide: title, text, tables, diagrams, the text in pictures by OCR, and the speaker's
+notes; a slide is a page."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from indexer.parsers.archives import DocumentArchive
@@ -10,8 +11,16 @@ from indexer.parsers.building import DocumentBuilder
 from indexer.parsers.comments import people_of, slide_comments
 from indexer.parsers.errors import ParseError
 from indexer.parsers.normalise import one_line
-from indexer.parsers.ooxml import attribute, child, core_properties, descendants, main_part
+from indexer.parsers.ooxml import (
+    attribute,
+    child,
+    core_properties,
+    descendants,
+    main_part,
+    picture_relations,
+)
 from indexer.parsers.options import ParseOptions
+from indexer.parsers.pictures import DocumentPictures
 from indexer.parsers.tabular import Row, add_table, drop_empty_columns
 from indexer.parsers.xml import local_name
 from indexer.types import ParsedDocument
@@ -24,13 +33,21 @@ _FURNITURE = frozenset({"sldNum", "dt", "ftr", "hdr", "sldImg"})
 _MAX_DEPTH = 50  # groups within groups
 
 
-def parse_pptx(data: bytes, *, name: str, options: ParseOptions, format: str) -> ParsedDocument:
+def parse_pptx(
+    data: bytes,
+    *,
+    name: str,
+    options: ParseOptions,
+    format: str,
+    before_ocr_page: Callable[[], None] | None = None,
+) -> ParsedDocument:
     """Read a presentation; every slide's heading is its title, or "Slide n"."""
     archive = DocumentArchive(data, name=name, options=options)
     part = main_part(archive, "ppt/presentation.xml")
     builder = DocumentBuilder(name=name, options=options)
+    pictures = DocumentPictures(builder, before_ocr_page)
     for number, slide in enumerate(_slides(archive, part), start=1):
-        _Slide(builder, archive, slide, number).add()
+        _Slide(builder, archive, slide, number, pictures).add()
         _add_comments(builder, archive, part, slide, number)
     metadata = core_properties(archive)
     title = metadata.pop("title", "")
@@ -65,8 +82,16 @@ def _add_comments(
 class _Slide:
     """One slide, appended shape by shape."""
 
-    def __init__(self, builder: DocumentBuilder, archive: DocumentArchive, part: str, number: int) -> None:
+    def __init__(
+        self,
+        builder: DocumentBuilder,
+        archive: DocumentArchive,
+        part: str,
+        number: int,
+        pictures: DocumentPictures,
+    ) -> None:
         self._builder = builder
+        self._pictures = pictures
         self._archive = archive
         self._root = archive.xml(part)
         self._relations = archive.relations(part)
@@ -86,7 +111,7 @@ class _Slide:
                 self._shape(shape)
         self._notes()
         if len(self._builder.blocks) == before + 1 and not titles:
-            self._builder.drop_last()  # a slide of pictures: its number is no text
+            self._builder.drop_last()  # a slide of pictures without text: its number is none
 
     def _shape(self, shape: etree._Element) -> None:
         table = next(descendants(shape, "tbl"), None)
@@ -96,6 +121,9 @@ class _Slide:
             self._diagram(shape)
         else:
             self._paragraphs(child(shape, "txBody"))
+        for relation in picture_relations(shape):
+            _, member = self._relations.get(relation, ("", ""))
+            self._pictures.add(self._archive.read, member, page=self._number)
 
     def _paragraphs(self, body: etree._Element | None) -> None:
         lines = list(_lines(body)) if body is not None else []
@@ -140,7 +168,7 @@ def _shapes(parent: etree._Element, depth: int) -> Iterator[etree._Element]:
         tag = local_name(element)
         if tag in ("grpSp", "AlternateContent", "Choice") and depth > 0:
             yield from _shapes(element, depth - 1)
-        elif tag in ("sp", "graphicFrame"):
+        elif tag in ("sp", "pic", "graphicFrame"):
             yield element
 
 

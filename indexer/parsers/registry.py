@@ -15,7 +15,7 @@ from indexer.parsers.formats import ARCHIVE_FORMATS, CODE_FORMATS, IMAGE_FORMATS
 from indexer.parsers.options import DEFAULT_OPTIONS, ParseOptions
 from indexer.types import ParsedDocument
 
-PARSER_VERSION = "4"
+PARSER_VERSION = "5"
 """Rises when the same bytes may give another document; an index records it."""
 
 OcrNotice = Callable[[], None]
@@ -44,10 +44,12 @@ _PLACES: Mapping[str, _Place] = MappingProxyType(
         **dict.fromkeys(("json", "ndjson", "yaml", "toml"), _Place("data", "parse_data")),
         "ipynb": _Place("notebook", "parse_notebook"),
         **dict.fromkeys(("csv", "tsv"), _Place("tables", "parse_delimited")),
-        "xlsx": _Place("tables", "parse_workbook"),
-        "docx": _Place("docx", "parse_docx"),
-        "pptx": _Place("pptx", "parse_pptx"),
-        **dict.fromkeys(("odt", "ods", "odp"), _Place("opendocument", "parse_opendocument")),
+        "xlsx": _Place("tables", "parse_workbook", announces_ocr=True),
+        "docx": _Place("docx", "parse_docx", announces_ocr=True),
+        "pptx": _Place("pptx", "parse_pptx", announces_ocr=True),
+        **dict.fromkeys(
+            ("odt", "ods", "odp"), _Place("opendocument", "parse_opendocument", announces_ocr=True)
+        ),
         "epub": _Place("epub", "parse_epub"),
         "rtf": _Place("rtf", "parse_rtf"),
         "eml": _Place("email", "parse_email", announces_ocr=True),
