@@ -16,7 +16,6 @@ from indexer.types import Block, ParsedDocument
 _TOML_TABLE = re.compile(r"\[{1,2}\s*([^\[\]]+?)\s*\]{1,2}\s*(?:#.*)?$")
 _YAML_KEY = re.compile(r"""["']?([\w./$][\w./ $-]{0,79})["']?\s*:(?:\s|$)""")
 _INLINE_VALUES = 200  # characters; shorter lists of plain values stay on one line
-_LONG_LABELS = 100  # characters
 
 
 def parse_data(data: bytes, *, name: str, options: ParseOptions, format: str) -> ParsedDocument:
@@ -68,7 +67,6 @@ def outline_value(label: str, value: object, depth: int, name: str) -> Outline:
     """A JSON value as an outline. Raises NestedTooDeep."""
     if depth <= 0:
         raise nested_too_deep(name)
-    label = label[:_LONG_LABELS]
     if isinstance(value, dict):
         children = tuple(outline_value(str(key), item, depth - 1, name) for key, item in value.items())
         return Outline(label, "", children)

@@ -82,7 +82,9 @@ class _Mail:
                 f"{file_title(self._builder.name)} is encrypted mail.",
                 hint="Save it decrypted from your mail program.",
             )
-        bodies, attachments = _parts(message)
+        bodies, attachments, is_cut = _parts(message)
+        if is_cut:
+            self._builder.warn(f"Only the first {_MAX_PARTS:,} parts of a message were looked at.")
         self._add_bodies(bodies)
         for part in attachments:
             self._add_attachment(part, depth)
@@ -103,19 +105,21 @@ class _Mail:
     def _add_attachment(self, part: Message, depth: int) -> None:
         if part.get_content_type() == "message/rfc822":
             inner = part.get_payload()
-            if isinstance(inner, list) and inner and depth < _MAX_DEPTH:
+            if depth == _MAX_DEPTH:
+                self._builder.warn("A message within messages is nested too deep to be read.")
+            elif isinstance(inner, list) and inner:
                 self.add(inner[0], depth=depth + 1)
             return
         self._attachments.add(self._builder, _payload(part), _file_name(part), level=depth + 1)
 
 
-def _parts(message: Message) -> tuple[list[Message], list[Message]]:
-    """Bodies and attachments, in order."""
+def _parts(message: Message) -> tuple[list[Message], list[Message], bool]:
+    """Bodies and attachments, in order, and whether there are more parts than are looked at."""
     bodies: list[Message] = []
     attachments: list[Message] = []
     for count, part in enumerate(_leaves(message)):
         if count == _MAX_PARTS:
-            break
+            return bodies, attachments, True
         kind, disposition = part.get_content_type(), part.get_content_disposition()
         is_body = kind in ("text/plain", "text/html") or (kind.startswith("text/") and not _has_name(part))
         if is_body and disposition != "attachment" and not (_has_name(part) and bodies):
@@ -124,7 +128,7 @@ def _parts(message: Message) -> tuple[list[Message], list[Message]]:
             kind not in _SIGNATURES and (_has_name(part) or disposition == "attachment")
         ):
             attachments.append(part)
-    return bodies, attachments
+    return bodies, attachments, False
 
 
 def _leaves(message: Message) -> Iterator[Message]:

@@ -27,18 +27,22 @@ def parse_notebook(data: bytes, *, name: str, options: ParseOptions, format: str
     if cells is None:
         raise malformed(name, "a notebook", "it has no cells")
     builder = DocumentBuilder(name=name, options=options)
+    num_cut = 0
     for number, cell in enumerate(cells, start=1):
         source = normalise_text(_joined(cell.get("source", cell.get("input"))))
         if cell.get("cell_type") == "code":
             builder.add("code", source, name=f"cell {number}")
             for output in _printed(cell.get("outputs")):
                 builder.add("text", output[:_LONGEST_OUTPUT], name=f"output of cell {number}")
+                num_cut += len(output) > _LONGEST_OUTPUT
         elif cell.get("cell_type") == "heading":
             builder.heading(source, level=int(cell.get("level") or 1))
         else:
             text = drop_data_uris(source)
             for block in markdown_blocks(text):
                 builder.add(block.kind, text[block.start : block.end], level=block.level)
+    if num_cut:
+        builder.warn(f"{num_cut:,} outputs of cells were cut after {_LONGEST_OUTPUT:,} characters.")
     language = _dig(notebook, "metadata", "kernelspec", "language") or _dig(
         notebook, "metadata", "language_info", "name"
     )

@@ -9,6 +9,7 @@ from indexer.parsers.building import DocumentBuilder
 from indexer.parsers.normalise import normalise_text
 
 _BLOCK_CHARACTERS = 800  # about one chunk of a 256-token embedder
+_LONGEST_NAME = 100  # characters of a label in a path
 _INDENT = "  "
 
 
@@ -40,9 +41,11 @@ def _blocks(node: Outline, path: str) -> Iterator[tuple[str, list[str]]]:
     if not node.children or whole.size <= _BLOCK_CHARACTERS:
         yield path, whole.lines
         return
-    path = f"{path}.{node.label}" if path and node.label else path or node.label
-    gathered: list[str] = []
-    size = 0
+    # A long label is a sentence rather than a name: cut in the path, so it is told in full as well.
+    gathered = [node.label] if len(node.label) > _LONGEST_NAME else []
+    label = node.label[:_LONGEST_NAME]
+    path = f"{path}.{label}" if path and label else path or label
+    size = sum(map(len, gathered))
     for child in node.children:
         part = _render(child)
         if gathered and size + part.size > _BLOCK_CHARACTERS:

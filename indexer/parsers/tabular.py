@@ -116,16 +116,18 @@ def _add_records(
 
 
 def _bounded(builder: DocumentBuilder, rows: Iterable[Row], title: str) -> Iterator[Row]:
-    """Cleaned rows that have text, up to the limit."""
+    """Cleaned rows that have text, up to the limits."""
     num_rows, limit = 0, builder.options.max_table_rows
+    what = f"Table {title!r}" if title else "A table"
     for row in rows:
         cells = [clean_cell(cell) for cell in row[:_MAX_COLUMNS]]
+        if any(cell.strip() for cell in row[_MAX_COLUMNS:]):
+            builder.warn(f"{what} was cut after {_MAX_COLUMNS} columns.")
         while cells and not cells[-1]:
             cells.pop()
         if not cells:
             continue
         if num_rows == limit:
-            what = f"Table {title!r}" if title else "A table"
             builder.warn(f"{what} was cut after {limit:,} rows; raise parsing.max_table_rows to keep more.")
             return
         num_rows += 1

@@ -12,14 +12,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pypdf
 import pytest
 from PIL import Image
 from store_fakes import HashingEmbedder
 
+from indexer import ingest as ingest_module
 from indexer.errors import EmbedderMismatch, IndexCorrupt, IndexNotFound
 from indexer.index import Index
-from indexer.parsers import ParseOptions
-from indexer.types import Chunk
+from indexer.parsers import ParseOptions, ocr
+from indexer.parsers.layout import Segment
+from indexer.types import Chunk, IngestProgress
 from indexer.worker_values import ParseLimits
 
 sys.path.insert(0, str(Path(__file__).parent / "parsers"))  # for parsing_samples
@@ -42,8 +45,9 @@ def test_stuck_at_99_percent_with_no_resume(
     tmp_path: Path, corpus: Path, embedder: HashingEmbedder, monkeypatch: pytest.MonkeyPatch
 ):
     """The last file hangs whoever reads it: it is given up at its limit, listed, and costs the rest nothing.
+    A run that was stopped is taken up where it was: no file is read again, and no text embedded.
 
-    That a killed run is taken up where it stopped is in test_durability.py.
+    That this holds for `kill -9` at any moment is in test_durability.py.
     """
     library = tmp_path / "library"
     library.mkdir()
@@ -56,11 +60,23 @@ def test_stuck_at_99_percent_with_no_resume(
     monkeypatch.syspath_prepend(library)
     with zipfile.ZipFile(corpus / "zz-hangs.xlsx", "w") as archive:
         archive.writestr("xl/workbook.xml", "")
-    progress = []
+    monkeypatch.setattr(ingest_module, "WINDOW_FILES", 1)
+    progress: list[IngestProgress] = []
+
+    def stop(now: IngestProgress) -> None:
+        if now.files_done == 2:
+            raise KeyboardInterrupt
+
     with Index.open(tmp_path / "index", embedder=embedder) as index:
-        report = index.ingest([corpus], jobs=1, parse_limits=ParseLimits(seconds=5), progress=progress.append)
-        assert (report.indexed, [failure.code for failure in report.failed]) == (3, ["parser-timed-out"])
+        with pytest.raises(KeyboardInterrupt):
+            index.ingest([corpus], jobs=1, progress=stop)
+        assert index.stats().files == {"indexed": 2}
+        limits = ParseLimits(seconds=5)
+        report = index.ingest([corpus], jobs=1, parse_limits=limits, progress=progress.append)
+        assert (report.indexed, report.unchanged) == (1, 2)
+        assert [failure.code for failure in report.failed] == ["parser-timed-out"]
         assert progress[-1].files_done == progress[-1].files_found == 4
+        assert set(embedder.texts.values()) == {1}
         (status,) = index.doctor()
         assert (Path(status.uri).name, status.code) == ("zz-hangs.xlsx", "parser-timed-out")
         assert status.hint
@@ -69,20 +85,39 @@ def test_stuck_at_99_percent_with_no_resume(
     assert (again.indexed, again.unchanged, again.embedded, len(again.failed)) == (0, 3, 0, 1)
 
 
-def test_scanned_pdfs_that_silently_give_nothing(index: Index, corpus: Path):
-    """Without text, and without OCR that finds any, a PDF is a failure with a remedy and is listed as one."""
-    for name, brightness in (("blank.pdf", 255), ("grey.pdf", 90)):
-        buffer = io.BytesIO()
-        Image.new("L", (600, 800), brightness).save(buffer, "PDF")
-        (corpus / name).write_bytes(buffer.getvalue())
-    report = index.ingest([corpus], parse_options=ParseOptions(ocr=False))
-    assert report.indexed == 3
-    assert [(Path(failure.uri).name, failure.code) for failure in report.failed] == [
-        ("blank.pdf", "no-extractable-text"),
-        ("grey.pdf", "no-extractable-text"),
-    ]
-    assert all("OCR" in failure.hint for failure in report.failed)
-    assert [Path(status.uri).name for status in index.doctor()] == ["blank.pdf", "grey.pdf"]
+def test_scanned_pdfs_that_silently_give_nothing(index: Index, corpus: Path, monkeypatch: pytest.MonkeyPatch):
+    """What OCR reads in a scan is found on its page. Where it finds nothing, and where it is off, the file is
+    a failure with a remedy; of a file that has text as well, the pages that were not read are named."""
+    pictures = {"blank.pdf": Image.new("L", (600, 800), 255), "sky.pdf": Image.linear_gradient("L")}
+    for name, picture in pictures.items():
+        picture.resize((600, 800)).save(corpus / name, "PDF")
+    mixed = pypdf.PdfWriter()
+    lines = [Words(72, 80 + 14 * row, f"Row {row} of a page that has its text.") for row in range(9)]
+    for data in (make_pdf([lines]), (corpus / "sky.pdf").read_bytes()):
+        mixed.append(io.BytesIO(data))
+    mixed.write(corpus / "mixed.pdf")
+
+    nothing = ocr.OcrResult([], 0.0)
+    monkeypatch.setattr(ocr, "read_picture", lambda image: nothing)
+    for options, hint in ((ParseOptions(), "higher resolution"), (ParseOptions(ocr=False), "Switch OCR on")):
+        report = index.ingest([corpus], parse_options=options)
+        assert (report.indexed, report.partial) == (4, 1)
+        assert [(Path(failure.uri).name, failure.code) for failure in report.failed] == [
+            ("blank.pdf", "no-extractable-text"),
+            ("sky.pdf", "no-extractable-text"),
+        ]
+        assert all(hint in failure.hint for failure in report.failed)
+        assert [Path(status.uri).name for status in index.doctor()] == ["blank.pdf", "sky.pdf"]
+        (partial,) = index.partial_files()
+        assert Path(partial.uri).name == "mixed.pdf"
+        assert partial.warnings[0].startswith("Page 2: ")
+
+    said = ocr.OcrResult([Segment("The quay is closed for the winter", 10, 10, 200, 30, 20)], 0.99)
+    monkeypatch.setattr(ocr, "read_picture", lambda image: said)
+    report = index.ingest([corpus], retry_failed=True)
+    assert (report.indexed, report.partial, len(report.failed)) == (5, 0, 1)
+    found = {(Path(c.uri).name, c.page) for c in chunks_found(index, "quay") if "quay is closed" in c.text}
+    assert found == {("sky.pdf", 1), ("mixed.pdf", 2)}
 
 
 def test_deleted_files_still_retrieved(index: Index, corpus: Path):

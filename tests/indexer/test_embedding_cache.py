@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import sqlite3
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,22 @@ def test_a_text_is_embedded_once_for_all_indexes(
     with Index.open(tmp_path / "one") as one, Index.open(tmp_path / "two") as two:
         ids = [hit.chunk_id for hit in one.search(HashingEmbedder().embed_queries(["x"]), 9)[0]]
         assert np.array_equal(one.vectors(ids), two.vectors(ids))
+
+
+def test_files_that_are_cut_otherwise_cost_only_the_chunks_that_never_were(
+    tmp_path: Path, corpus: Path, parsed: list[str], cache: EmbeddingCache
+):
+    """And back again nothing, though the index has long forgotten what it held."""
+    long = " ".join(f"Sentence {number} is about herons." for number in range(40))
+    (corpus / "long.txt").write_text(long)
+    ever: Counter[str] = Counter()
+    for max_tokens in (64, 40, 64, 40):
+        embedder = HashingEmbedder()
+        embedder.max_tokens = max_tokens
+        ingested(tmp_path / "one", corpus, cache, embedder)
+        ever.update(embedder.texts)
+        assert set(ever.values()) == {1}
+    assert sum(ever.values()) > 10
 
 
 def test_an_import_uses_it_too(tmp_path: Path, corpus: Path, parsed: list[str], cache: EmbeddingCache):

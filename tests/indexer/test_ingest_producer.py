@@ -10,6 +10,7 @@ import pytest
 from ingest_looks import age
 from store_fakes import HashingEmbedder
 
+from indexer import ingest as ingest_module
 from indexer.discovery import discover
 from indexer.index import Index
 from indexer.ingest_report import IngestSettings, Tally
@@ -109,6 +110,28 @@ def test_leaving_early_interrupts_a_producer_that_waits_for_something_else(no_th
     with Producer(produce, max_weight=3, interrupt=interrupted.set):
         assert begun.wait(60)
     assert interrupted.is_set()
+
+
+def test_files_are_read_while_others_are_embedded(
+    index: Index,
+    corpus: Path,
+    embedder: HashingEmbedder,
+    parsed: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """The first text is embedded only once the second file has been read; else this would never end."""
+    monkeypatch.setattr(ingest_module, "WINDOW_FILES", 1)
+    waited = []
+
+    def wait_for_the_next_file(texts: object) -> None:
+        deadline = time.monotonic() + 60
+        while len(parsed) < 2 and time.monotonic() < deadline:
+            time.sleep(0.001)
+        waited.append(len(parsed))
+
+    embedder.before_embedding = wait_for_the_next_file
+    index.ingest([corpus])
+    assert waited[0] >= 2
 
 
 def test_nothing_is_waited_for_unless_asked():

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from pathlib import Path
 
 
 def test_stats_tell_how_the_last_runs_ended(filled, corpus):
@@ -51,6 +52,24 @@ def test_stats_verify_and_doctor_tell_what_is_there(filled, corpus):
     assert doctor.code == 1
     assert [status["uri"] for status in doctor.document["failed"]] == [str((corpus / "empty.txt").resolve())]
     assert "Failed:\n  corpus/empty.txt\n" in filled("doctor").out
+
+
+def test_doctor_says_of_every_file_that_cannot_be_found_why(filled, corpus):
+    (corpus / "empty.txt").touch()
+    (corpus / "program").write_bytes(bytes(range(256)) * 8)
+    (corpus / ".gitignore").write_text("*.log\n")
+    (corpus / "run.log").write_text("ignored\n")
+    filled("ingest", "corpus", "--jobs", "1")
+    found = filled("doctor", "--json").document
+    statuses = {Path(each["uri"]).name: each for each in (*found["failed"], *found["skipped"])}
+    assert set(statuses) == {"empty.txt", "program", "run.log", ".gitignore"}
+    assert statuses["empty.txt"]["reason"] == "empty.txt holds no text."
+    assert statuses["empty.txt"]["hint"]
+    assert ".gitignore" in statuses["run.log"]["reason"]
+    said = " ".join(filled("doctor").out.split())
+    for name, status in statuses.items():
+        assert status["code"]
+        assert f"corpus/{name} {status['reason']}" in said
 
 
 def test_a_damaged_index_does_not_verify(filled, home):

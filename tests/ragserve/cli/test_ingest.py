@@ -5,6 +5,8 @@ from zipfile import ZipFile
 
 from pypdf import PdfWriter
 
+from indexer.workers import ParsePool
+
 EXAMPLES = Path(__file__).parents[3] / "examples" / "corpus"
 
 
@@ -99,6 +101,18 @@ def test_prune_forgets_what_is_gone_and_without_it_nothing_is_forgotten(filled, 
     assert found.code == 0, found.out
     hits = found.document["hits"]
     assert all(not hit["chunk"]["uri"].endswith("garden.txt") for hit in hits)
+
+
+def test_as_many_processes_parse_as_are_asked_for(ragserve, monkeypatch):
+    asked = []
+
+    def pool(num_workers, *arguments, **options):
+        asked.append(num_workers)
+        return ParsePool(num_workers, *arguments, **options)
+
+    monkeypatch.setattr("indexer.reading.ParsePool", pool)
+    assert ragserve("ingest", "corpus", "--jobs", "3").code == 0
+    assert asked == [3]
 
 
 def test_a_path_that_does_not_exist_stops_ingest_before_it_begins(ragserve, corpus):
