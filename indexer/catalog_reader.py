@@ -112,10 +112,12 @@ _FILE = (
 )
 
 
-def file_record(connection: sqlite3.Connection, uri: str) -> FileRecord | None:
-    """What is known about a file."""
-    row = connection.execute(_FILE + "WHERE uri = ?", (uri,)).fetchone()
-    return FileRecord(*row) if row else None
+def file_records(connection: sqlite3.Connection, uris: Sequence[str]) -> dict[str, FileRecord]:
+    """What is known about files, by uri."""
+    rows = connection.execute(
+        _FILE + "WHERE uri IN (SELECT value FROM json_each(?))", (json.dumps(list(uris)),)
+    )
+    return {row[0]: FileRecord._make(row) for row in rows}
 
 
 def file_not_indexed(

@@ -12,8 +12,9 @@ import os
 import re
 import stat
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
+from typing import NamedTuple
 
 from indexer.errors import IndexerError
 from indexer.ignoring import IGNORE_FILES, IgnoreRules, rules_above
@@ -57,20 +58,25 @@ class NotAFile(IndexerError):
     code = "not-a-file"
 
 
-@dataclass(frozen=True, slots=True)
-class FoundFile:
-    """A file to index, or one that is ignored (`reason` says why), or one with a `problem`.
+class FoundFile(NamedTuple):
+    """A file to index, or one that is ignored (`reason` says why), or one with a `problem`."""
 
-    `path` is real and absolute; `uri` is the same as printable text, unique even where a name is no text.
-    """
-
-    path: Path
-    uri: str
+    real_path: str  # absolute, as the system has it; making a `Path` of it takes longer than all the rest
+    uri: str  # the same as printable text, unique even where a name is no text
     size: int = 0
     mtime_ns: int = 0
     problem: IndexerError | None = None
-    ignored: bool = False
-    reason: str = ""
+    reason: str = ""  # why it is ignored; "": it is not
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        return Path(self.real_path)
+
+    @property
+    def ignored(self) -> bool:
+        """Whether it is deliberately left out."""
+        return bool(self.reason)
 
 
 def discover(
@@ -93,9 +99,18 @@ def discover(
 
 def file_uri(path: str) -> str:
     """The path as printable text that no other path has: other bytes become � and hex digits."""
+    if path.isprintable() and "\ufffd" not in path:  # as nearly all are, which is quick to tell
+        return path
     return _UNPRINTABLE.sub(
         lambda match: "".join(f"\ufffd{byte:02x}" for byte in os.fsencode(match[0])), path
     )
+
+
+class _Listing(NamedTuple):
+    """What is still to come of a folder."""
+
+    entries: Iterator[os.DirEntry[str]]
+    rules: IgnoreRules
 
 
 class _Discovery:
@@ -112,56 +127,61 @@ class _Discovery:
             try:
                 status = os.stat(path)
             except OSError as error:
-                yield from self._once(root, problem=_link_problem(root, error))
-                continue
-            if stat.S_ISDIR(status.st_mode):
-                yield from self._walk(path, rules_above(path))
-            elif stat.S_ISREG(status.st_mode):
-                yield from self._once(path, status)
+                found = self._once(root, problem=_link_problem(root, error))
             else:
-                problem = NotAFile(
-                    f"{file_uri(path)} is not a regular file.", hint="Only files and folders can be indexed."
-                )
-                yield from self._once(path, problem=problem)
+                if stat.S_ISDIR(status.st_mode):
+                    yield from self._walk(path, rules_above(path))
+                    continue
+                found = self._named_file(path, status)
+            if found is not None:
+                yield found
+
+    def _named_file(self, path: str, status: os.stat_result) -> FoundFile | None:
+        if stat.S_ISREG(status.st_mode):
+            return self._once(path, status)
+        problem = NotAFile(
+            f"{file_uri(path)} is not a regular file.", hint="Only files and folders can be indexed."
+        )
+        return self._once(path, problem=problem)
 
     def _walk(self, root: str, rules: IgnoreRules) -> Iterator[FoundFile]:
         """Depth first, in the order of names, without recursion and without following links to folders."""
-        pending = [(root, rules)]
-        stack: list[Iterator[tuple[os.DirEntry[str], IgnoreRules]]] = []
+        stack: list[_Listing] = []
+        pending: tuple[str, IgnoreRules] | None = (root, rules)
         while pending or stack:
+            found: FoundFile | None = None
             if pending:
-                folder, rules = pending.pop()
+                (folder, rules), pending = pending, None
                 try:
-                    stack.append(self._entries(folder, rules))
+                    stack.append(self._listing(folder, rules))
                 except OSError as error:
-                    yield from self._once(folder, problem=_folder_problem(folder, error))
-                continue
-            entry, rules = next(stack[-1], (None, rules))
-            if entry is None:
+                    found = self._once(folder, problem=_folder_problem(folder, error))
+            elif (entry := next(stack[-1].entries, None)) is None:
                 stack.pop()
             elif entry.path in self._roots:
                 continue  # named by the user: it has its own turn, whatever the rules here say
             elif _is_folder(entry):
-                reason = self._folder_reason(entry, rules)
+                reason = self._folder_reason(entry, stack[-1].rules)
                 if reason is None:
-                    pending.append((entry.path, rules))
+                    pending = (entry.path, stack[-1].rules)
                 elif reason:
-                    yield from self._listed(entry.path, ignored=reason)
+                    found = self._listed(entry.path, ignored=reason)
             else:
-                yield from self._file(entry, rules)
+                found = self._file(entry, stack[-1].rules)
+            if found is not None:
+                yield found
 
-    def _entries(self, folder: str, rules: IgnoreRules) -> Iterator[tuple[os.DirEntry[str], IgnoreRules]]:
-        """The folder's entries with the rules that hold for them; none if the folder is one to leave out."""
+    def _listing(self, folder: str, rules: IgnoreRules) -> _Listing:
+        """The folder's entries and the rules that hold for them; none if the folder is one to leave out."""
         if folder in self._exclude or folder in self._folders:
-            return iter(())
+            return _Listing(iter(()), rules)
         with os.scandir(folder) as listing:
-            entries = sorted(listing, key=lambda entry: entry.name)
+            entries = sorted(listing, key=attrgetter("name"))
         names = {entry.name for entry in entries}
         if "pyvenv.cfg" in names or names >= _INDEX_FILES:
-            return iter(())
+            return _Listing(iter(()), rules)
         self._folders.add(folder)
-        rules = rules.within(folder, names)
-        return ((entry, rules) for entry in entries)
+        return _Listing(iter(entries), rules.within(folder, names))
 
     def _folder_reason(self, entry: os.DirEntry[str], rules: IgnoreRules) -> str | None:
         """Why a folder is left out; "" if that is not worth listing, None if it is not left out."""
@@ -177,47 +197,38 @@ class _Discovery:
             return "Hidden (its name starts with a dot)."
         return None
 
-    def _file(self, entry: os.DirEntry[str], rules: IgnoreRules) -> Iterator[FoundFile]:
+    def _file(self, entry: os.DirEntry[str], rules: IgnoreRules) -> FoundFile | None:
         reason = rules.note(entry.path) or self._ignored(entry, rules, is_folder=False)
         if reason:
-            yield from self._listed(entry.path, ignored=reason)
-            return
-        path = entry.path
+            return self._listed(entry.path, ignored=reason)
+        path, is_link = entry.path, entry.is_symlink()
         try:
-            if entry.is_symlink():
+            if is_link:
                 path = os.path.realpath(path, strict=True)
                 status = os.stat(path)
             else:
                 status = entry.stat(follow_symlinks=False)
-        except FileNotFoundError as error:
-            if entry.is_symlink():
-                yield from self._once(entry.path, problem=_link_problem(entry.path, error))
-            return  # deleted since the folder was listed
         except OSError as error:
-            yield from self._once(entry.path, problem=_link_problem(entry.path, error))
-            return
+            if isinstance(error, FileNotFoundError) and not is_link:
+                return None  # deleted since the folder was listed
+            return self._once(entry.path, problem=_link_problem(entry.path, error))
         if stat.S_ISREG(status.st_mode):
-            if not entry.is_symlink():
-                yield from self._listed(path, status)
-            elif path not in self._roots and os.path.dirname(path) not in self._folders:
-                yield from self._once(path, status)  # elsewhere: it has its own turn where it is
-        elif stat.S_ISDIR(status.st_mode):
-            yield from self._listed(entry.path, ignored="A link to a folder; name that folder to index it.")
-        else:
-            yield from self._listed(entry.path, ignored="Not a regular file (a pipe, socket or device).")
+            if not is_link:
+                return self._listed(path, status)
+            if path in self._roots or os.path.dirname(path) in self._folders:
+                return None  # it has its own turn where it is
+            return self._once(path, status)
+        if stat.S_ISDIR(status.st_mode):
+            return self._listed(entry.path, ignored="A link to a folder; name that folder to index it.")
+        return self._listed(entry.path, ignored="Not a regular file (a pipe, socket or device).")
 
     def _once(
-        self,
-        path: str,
-        status: os.stat_result | None = None,
-        *,
-        problem: IndexerError | None = None,
-        ignored: str = "",
-    ) -> Iterator[FoundFile]:
+        self, path: str, status: os.stat_result | None = None, *, problem: IndexerError | None = None
+    ) -> FoundFile | None:
         """The file, unless it was listed already, and never again."""
-        found = list(self._listed(path, status, problem=problem, ignored=ignored))
+        found = self._listed(path, status, problem=problem)
         self._seen.add(path)
-        yield from found
+        return found
 
     def _listed(
         self,
@@ -226,23 +237,18 @@ class _Discovery:
         *,
         problem: IndexerError | None = None,
         ignored: str = "",
-    ) -> Iterator[FoundFile]:
+    ) -> FoundFile | None:
         """The file, unless it was listed already by way of a link or because the user named it."""
         if path in self._seen:
-            return
-        if status and not os.access(path, os.R_OK):
+            return None
+        uri = file_uri(path)
+        if status is None:
+            return FoundFile(path, uri, problem=problem, reason=ignored)
+        if not os.access(path, os.R_OK):
             problem = UnreadableFile(
-                f"{file_uri(path)} may not be read.", hint="Change its permissions or run as another user."
+                f"{uri} may not be read.", hint="Change its permissions or run as another user."
             )
-        yield FoundFile(
-            path=Path(path),
-            uri=file_uri(path),
-            size=status.st_size if status else 0,
-            mtime_ns=status.st_mtime_ns if status else 0,
-            problem=problem,
-            ignored=bool(ignored),
-            reason=ignored,
-        )
+        return FoundFile(path, uri, status.st_size, status.st_mtime_ns, problem)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

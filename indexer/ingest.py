@@ -23,7 +23,7 @@ from indexer.errors import IndexerError
 from indexer.identity import embedder_label, embedding_key
 from indexer.image_ingest import PictureEmbedder, PictureVectors
 from indexer.ingest_report import IngestSettings, Tally
-from indexer.ingest_source import IngestSource, Outcome
+from indexer.ingest_source import FileOutcome, IngestSource, Outcome
 from indexer.planning import CHANGED_WHILE_READ, Failed, InFlight, Linked, Skipped, Unchanged
 from indexer.producer import Producer
 from indexer.reading import Converted
@@ -101,7 +101,7 @@ class _Run:
         self._progress = progress
         self._conversion = settings.conversion(embedder)
         self._in_flight = InFlight()
-        self._backlog: list[Outcome] = []  # of files whose content another file of this run has brought in
+        self._backlog: list[FileOutcome] = []  # of files whose content another file of this run brought in
         self._overtaken: list[Linked] = []  # whose document was given another content before they came
         self._left_vectors = False  # some may be stored without a chunk
         self.tally = Tally()
@@ -146,14 +146,13 @@ class _Run:
             interrupt=self._source.interrupt,
         )
         with producer:
-            for window in self._windows(producer):
-                seen.add(outcome.file.uri for outcome in window)
+            for window in self._windows(producer, seen):
                 converted = self._with_pictures(self._prepare(window))
                 vectors = self._embed(converted)
                 self._commit(window, converted, vectors)
                 self.report_progress("index")
 
-    def _windows(self, producer: Producer[Outcome]) -> Iterator[list[Outcome]]:
+    def _windows(self, producer: Producer[Outcome], seen: SeenFiles) -> Iterator[list[FileOutcome]]:
         """What is ready, up to the size of a window: full ones where the embedder is what takes time."""
         while True:
             window, self._backlog = self._backlog, []
@@ -161,9 +160,7 @@ class _Run:
             while (
                 num_chunks < WINDOW_CHUNKS and len(window) < WINDOW_FILES and num_pictures < WINDOW_PICTURES
             ):
-                started = time.perf_counter()
-                outcome = producer.take(seconds=LINGER_SECONDS if window else None)
-                self.tally.wait_seconds += time.perf_counter() - started
+                outcome = self._next(producer, seen, seconds=LINGER_SECONDS if window else None)
                 if outcome is None:
                     break
                 window.append(outcome)
@@ -172,9 +169,30 @@ class _Run:
                     num_pictures += outcome.document.thumbnail is not None
             if not window:
                 return
+            seen.add(outcome.file.uri for outcome in window)
             yield window
 
-    def _prepare(self, window: Sequence[Outcome]) -> dict[str, _ToEmbed]:
+    def _next(
+        self, producer: Producer[Outcome], seen: SeenFiles, *, seconds: float | None
+    ) -> FileOutcome | None:
+        """What became of the next file that is not unchanged; None at the end, or if there is none in time.
+
+        Unchanged files are counted as they come by.
+        """
+        started = time.perf_counter()
+        left = seconds
+        outcome = producer.take(seconds=left)
+        while isinstance(outcome, Unchanged):
+            seen.add(outcome.uris)
+            self.tally.unchanged += len(outcome.uris)
+            self.report_progress("index")
+            if seconds is not None:
+                left = started + seconds - time.perf_counter()
+            outcome = producer.take(seconds=left) if left is None or left > 0 else None
+        self.tally.wait_seconds += time.perf_counter() - started
+        return outcome
+
+    def _prepare(self, window: Sequence[FileOutcome]) -> dict[str, _ToEmbed]:
         """By uri, what was read."""
         converted = {}
         for outcome in window:
@@ -234,7 +252,7 @@ class _Run:
 
     def _commit(
         self,
-        window: Sequence[Outcome],
+        window: Sequence[FileOutcome],
         converted: Mapping[str, _ToEmbed],
         vectors: Mapping[bytes, np.ndarray],
     ) -> None:
@@ -251,13 +269,13 @@ class _Run:
         self.tally.commit_seconds += time.perf_counter() - started
 
     def _write_all(
-        self, writer: CatalogWriter, window: Sequence[Outcome], converted: Mapping[str, _ToEmbed]
-    ) -> list[Outcome]:
+        self, writer: CatalogWriter, window: Sequence[FileOutcome], converted: Mapping[str, _ToEmbed]
+    ) -> list[FileOutcome]:
         """Write a window down; returns it without the files that have to be looked at again.
 
         Contents that have moved come first, before the files that they were in get others.
         """
-        written: list[Outcome] = []
+        written: list[FileOutcome] = []
         for outcome in window:
             if not isinstance(outcome, Linked):
                 written.append(outcome)
@@ -271,7 +289,7 @@ class _Run:
             self._write(writer, outcome, converted)
         return written
 
-    def _write(self, writer: CatalogWriter, outcome: Outcome, converted: Mapping[str, _ToEmbed]) -> None:
+    def _write(self, writer: CatalogWriter, outcome: FileOutcome, converted: Mapping[str, _ToEmbed]) -> None:
         match outcome:
             case Converted():
                 writer.store(outcome.file, converted[outcome.file.uri].conversion)
@@ -280,10 +298,10 @@ class _Run:
                 failure = Failure(outcome.code, outcome.reason, outcome.hint)
                 note(outcome.file, failure, content_key=outcome.content_key, conversion=self._conversion)
 
-    def _count(self, outcome: Outcome) -> None:
+    def _count(self, outcome: FileOutcome) -> None:
         tally = self.tally
         match outcome:
-            case Unchanged() | Linked(touched=True):
+            case Linked(touched=True):
                 tally.unchanged += 1
             case Linked():
                 tally.indexed += 1
@@ -303,9 +321,9 @@ class _Run:
                     kept_since = catalog_reader.kept_since(connection, outcome.file.uri)
                 tally.fail(outcome, kept_since)
 
-    def _release(self, outcome: Outcome) -> None:
+    def _release(self, outcome: FileOutcome) -> None:
         """Let the files go on that waited for this one, because they have the same content."""
-        if isinstance(outcome, Unchanged | Linked) or outcome.claim is None:
+        if isinstance(outcome, Linked) or outcome.claim is None:
             return
         waiting = self._in_flight.release(outcome.claim, outcome.file)
         if not waiting:
@@ -362,11 +380,6 @@ def _changed_while_read(file: SourceFile, uri: str) -> Failed:
     )
 
 
-def _is_news(outcome: Outcome) -> bool:
+def _is_news(outcome: FileOutcome) -> bool:
     """Whether there is anything to write."""
-    match outcome:
-        case Unchanged():
-            return False
-        case Failed() | Skipped():
-            return not outcome.known
-    return True
+    return not (isinstance(outcome, Failed | Skipped) and outcome.known)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import chain
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from indexer import reading
@@ -16,8 +16,11 @@ from indexer.reading import Converted, Reader
 if TYPE_CHECKING:
     from indexer.embedding import Embedder
 
-Outcome = Unchanged | Linked | Skipped | Failed | Converted
-BYTES_PER_OUTCOME = 600  # about, of a file's name, size and times; there may be millions that are unchanged
+FileOutcome = Linked | Skipped | Failed | Converted
+Outcome = Unchanged | FileOutcome
+BYTES_PER_OUTCOME = 600  # about, of a file's name, size and times
+BYTES_PER_URI = 200  # about, of an unchanged file's; there may be millions of those
+FILES_PER_LOOK = 128  # that are looked up together: enough to cost little each, few enough to come soon
 
 
 class IngestSource:
@@ -50,7 +53,8 @@ class IngestSource:
         self.unreadable: list[str] = []  # uris of what could not be listed: what is below them is not gone
 
     def produce(self, found: Iterator[FoundFile], put: Callable[[Outcome, int], None]) -> None:
-        """Put an outcome for each file, with about the bytes that it takes while it waits."""
+        """Put an outcome for each file, unchanged ones together, with about the bytes that it takes while it
+        waits."""
         files = self._to_read(found, put)
         first = next(files, None)
         if first is None:
@@ -68,13 +72,16 @@ class IngestSource:
             self._reader.stop()
 
     def _to_read(self, found: Iterator[FoundFile], put: Callable[[Outcome, int], None]) -> Iterator[ToRead]:
-        for file in found:
-            self._tally.found += 1
-            if file.problem is not None:
-                self.unreadable.append(file.uri)
-            decision = self._planner.decide(file)
-            if not isinstance(decision, ToRead):
-                put(decision, BYTES_PER_OUTCOME)
-            elif decision.content_key is None or self._in_flight.claim(decision.content_key, decision.file):
-                yield decision
+        while files := list(islice(found, FILES_PER_LOOK)):
+            self._tally.found += len(files)
+            self.unreadable += [file.uri for file in files if file.problem is not None]
+            for decision in self._planner.decide(files):
+                if isinstance(decision, Unchanged):
+                    put(decision, BYTES_PER_URI * len(decision.uris))
+                elif not isinstance(decision, ToRead):
+                    put(decision, BYTES_PER_OUTCOME)
+                elif decision.content_key is None or self._in_flight.claim(
+                    decision.content_key, decision.file
+                ):
+                    yield decision
         self._tally.all_found = True

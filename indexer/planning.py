@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sqlite3
 import threading
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -27,9 +29,9 @@ CHANGED_WHILE_READ = "changed-while-read"
 
 
 class Unchanged(NamedTuple):
-    """A file that is indexed as it is."""
+    """Files that are indexed as they are."""
 
-    file: SourceFile
+    uris: Sequence[str]  # most files of most ingests: nothing else is made of them
 
 
 class Linked(NamedTuple):
@@ -87,31 +89,56 @@ class PlanSettings:
     embed_pictures: bool = False  # then pictures that have no vector are read again
 
 
+class _Known(NamedTuple):
+    """What is known about a file that was found."""
+
+    record: FileRecord
+    is_current: bool  # reading the same bytes again would end the same
+
+
 class Planner:
-    """Decides for one found file after another. Runs in one thread, while another commits."""
+    """Decides about the files that are found. Runs in one thread, while another commits."""
 
     def __init__(self, catalog: Catalog, settings: PlanSettings) -> None:
         self._catalog = catalog
         self._settings = settings
 
-    def decide(self, found: FoundFile) -> Decision:
-        """Compare a file with what is known about it; reads its bytes only if its size or time differ."""
-        file = SourceFile(
-            found.uri, os.fsencode(found.path), found.size, found.mtime_ns, checked_ns=time.time_ns()
-        )
+    def decide(self, files: Sequence[FoundFile]) -> Iterator[Decision]:
+        """Compare files with what is known about them; reads the bytes of those whose size or time differ.
+
+        All are looked up at once, and those that are indexed as they are come first, together. The others
+        come one by one, and none is read before it is asked for.
+        """
+        unchanged: list[str] = []
+        others: list[tuple[FoundFile, _Known | None]] = []
         with self._catalog.read() as connection:
-            record = catalog_reader.file_record(connection, found.uri)
+            records = catalog_reader.file_records(connection, [found.uri for found in files])
+            for found in files:
+                record = records.get(found.uri)
+                known = None if record is None else _Known(record, self._is_current(connection, record))
+                if known is not None and _is_indexed_as_it_is(known, found):
+                    unchanged.append(found.uri)
+                else:
+                    others.append((found, known))
+        if unchanged:
+            yield Unchanged(unchanged)
+        for found, known in others:
+            yield self._decide(found, known)
+
+    def _decide(self, found: FoundFile, known: _Known | None) -> Decision:
+        path = os.fsencode(found.real_path)
+        file = SourceFile(found.uri, path, found.size, found.mtime_ns, checked_ns=time.time_ns())
         if found.problem is not None:
             problem = found.problem
             return Failed(file, problem.code, problem.message, problem.hint)
         if found.ignored:
-            known = record is not None and (record.status, record.reason) == ("skipped", found.reason)
-            return Skipped(file, "ignored", found.reason, "", known=known)
-        if record is not None and self._current(record) and _looks_unchanged(record, file):
-            return _as_before(record, file)
-        return self._compare_content(record, file, found.path)
+            noted = known is not None and (known.record.status, known.record.reason)
+            return Skipped(file, "ignored", found.reason, "", known=noted == ("skipped", found.reason))
+        if known is not None and known.is_current and _looks_unchanged(known.record, found):
+            return _as_before(known.record, file)
+        return self._compare_content(known, file, found.path)
 
-    def _compare_content(self, record: FileRecord | None, file: SourceFile, path: Path) -> Decision:
+    def _compare_content(self, known: _Known | None, file: SourceFile, path: Path) -> Decision:
         if file.size > self._settings.max_bytes:
             return ToRead(file, path, None)
         try:
@@ -123,24 +150,25 @@ class Planner:
                 f"{file.uri} cannot be read ({error.strerror or error}).",
                 "Check that it still exists and that you may read it.",
             )
-        if record is not None and self._current(record) and record.content_key == key:
-            if record.status == "indexed" and record.document is not None:
-                return Linked(file, record.document, key, touched=True)
-            return _as_before(record, file, known=False)  # noted again, with the new time
+        record = known.record if known is not None else None
+        if known is not None and known.is_current and known.record.content_key == key:
+            if known.record.status == "indexed" and known.record.document is not None:
+                return Linked(file, known.record.document, key, touched=True)
+            return _as_before(known.record, file, known=False)  # noted again, with the new time
         conversion = self._settings.conversion
         with self._catalog.read() as connection:
             document = catalog_reader.document_with_content(connection, key, conversion)
+            if document is not None:
+                if self._lacks_vector(connection, document):
+                    return ToRead(file, path, key)
+                touched = record is not None and record.document == document and record.status == "indexed"
+                return Linked(file, document, key, touched=touched)
             copy = catalog_reader.file_not_indexed(connection, key, conversion)
-        if document is not None and self._lacks_vector(document):
-            return ToRead(file, path, key)
-        if document is not None:
-            touched = record is not None and record.document == document and record.status == "indexed"
-            return Linked(file, document, key, touched=touched)
-        if copy is not None and self._current(copy):
-            return _as_before(copy, file, known=False)
+            if copy is not None and self._is_current(connection, copy):
+                return _as_before(copy, file, known=False)
         return ToRead(file, path, key)
 
-    def _current(self, record: FileRecord) -> bool:
+    def _is_current(self, connection: sqlite3.Connection, record: FileRecord) -> bool:
         """Whether reading the same bytes again would end the same."""
         if record.status == "failed":
             settings = self._settings
@@ -151,21 +179,28 @@ class Planner:
                 or (settings.embed_pictures and _is_textless_picture(record))
             ):
                 return False
-        elif record.document is not None and self._lacks_vector(record.document):
+        elif record.document is not None and self._lacks_vector(connection, record.document):
             return False
         return record.conversion == self._settings.conversion
 
-    def _lacks_vector(self, document: int) -> bool:
+    def _lacks_vector(self, connection: sqlite3.Connection, document: int) -> bool:
         """Whether it is a picture that was indexed without an image embedder, or imported."""
-        if not self._settings.embed_pictures:
-            return False
-        with self._catalog.read() as connection:
-            return image_vectors.is_missing(connection, document)
+        return self._settings.embed_pictures and image_vectors.is_missing(connection, document)
 
 
-def _looks_unchanged(record: FileRecord, file: SourceFile) -> bool:
+def _is_indexed_as_it_is(known: _Known, found: FoundFile) -> bool:
+    return (
+        known.is_current
+        and known.record.status == "indexed"
+        and _looks_unchanged(known.record, found)
+        and found.problem is None
+        and not found.ignored
+    )
+
+
+def _looks_unchanged(record: FileRecord, found: FoundFile) -> bool:
     settled = record.checked_ns - record.mtime_ns > RACY_NS
-    return settled and (record.size, record.mtime_ns) == (file.size, file.mtime_ns)
+    return settled and (record.size, record.mtime_ns) == (found.size, found.mtime_ns)
 
 
 def _is_textless_picture(record: FileRecord) -> bool:
@@ -179,7 +214,7 @@ def _as_before(record: FileRecord, file: SourceFile, *, known: bool = True) -> D
             return Failed(file, record.code, record.reason, record.hint, record.content_key, known)
         case "skipped":
             return Skipped(file, record.code, record.reason, record.hint, record.content_key, known)
-    return Unchanged(file)
+    return Unchanged([file.uri])
 
 
 def _sha256(path: Path) -> bytes:

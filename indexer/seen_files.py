@@ -45,9 +45,12 @@ class SeenFiles:
             if not files:
                 return
             last = files[-1].uri
-            missing = [file for file in files if not self._has(file.uri)]
+            seen = self._between(files[0].uri, files[-1].uri)
+            missing = [file for file in files if file.uri not in seen]
             if missing:
                 yield missing
 
-    def _has(self, uri: str) -> bool:
-        return self._connection.execute("SELECT 1 FROM seen WHERE uri = ?", (uri,)).fetchone() is not None
+    def _between(self, first: str, last: str) -> set[str]:
+        """Those that were seen from one uri to another; an ingest has noted all of them in the catalog."""
+        rows = self._connection.execute("SELECT uri FROM seen WHERE uri BETWEEN ? AND ?", (first, last))
+        return {uri for (uri,) in rows}

@@ -52,7 +52,7 @@ def test_an_ingest_that_is_killed_leaves_a_sound_index_and_the_next_one_complete
     "moment",
     [
         *("embedding:1", "removing chunks:1", "removing chunks:4", "adding chunks:3", "before a commit:2"),
-        *("after a commit:9", "pruning:1", "pruning:4", "writing a checkpoint:1", "syncing a file:1"),
+        *("after a commit:6", "pruning:1", "pruning:4", "writing a checkpoint:1", "syncing a file:1"),
         *("syncing a file:2", "syncing a file:3", "syncing a file:4", "clearing up:1", "the end:1"),
     ],
 )

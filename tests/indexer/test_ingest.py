@@ -10,7 +10,8 @@ from ingest_looks import TRUNCATED_PDF, age, chunks_found, raising, summary, tex
 from store_fakes import HashingEmbedder
 
 from indexer import ingest as ingest_module
-from indexer import planning, reading
+from indexer import ingest_source, planning, reading
+from indexer.catalog import Catalog
 from indexer.discovery import PathNotFound
 from indexer.identity import content_key
 from indexer.index import Index
@@ -58,6 +59,34 @@ def test_a_second_run_parses_and_embeds_nothing(
     assert second.failed == first.failed
     assert (parsed, embedder.texts, second.embedded, second.chunks) == ([], {}, 0, 0)
     assert index.generation == generation
+
+
+def test_unchanged_files_cost_neither_a_transaction_nor_a_window_of_their_own(
+    index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """They are looked up many at a time, and the changed ones among them are committed together."""
+    monkeypatch.setattr(ingest_module, "LINGER_SECONDS", 600)  # all in one window, however slow the machine
+    monkeypatch.setattr(ingest_module, "WINDOW_FILES", 10)
+    monkeypatch.setattr(ingest_source, "FILES_PER_LOOK", 50)
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(300):
+        (folder / f"{number:03}.txt").write_text(f"File number {number}.\n")
+    index.ingest([folder])
+    age(folder)
+    index.ingest([folder])  # which notes the times
+    transactions: list[str] = []
+    for name in ("read", "write"):
+        real = getattr(Catalog, name)
+        monkeypatch.setattr(Catalog, name, lambda *a, real=real, n=name: transactions.append(n) or real(*a))
+    assert summary(index.ingest([folder])) == {"unchanged": 300}
+    assert transactions.count("write") == 2  # the journal's
+    assert transactions.count("read") < 30
+    for number in range(0, 300, 60):
+        (folder / f"{number:03}.txt").write_text(f"File number {number}, another now.\n")
+    generation = index.generation
+    assert summary(index.ingest([folder])) == {"indexed": 5, "unchanged": 295}
+    assert index.generation == generation + 1
 
 
 def test_a_file_that_was_only_touched_is_not_parsed(index: Index, corpus: Path, parsed: list[str]):

@@ -16,7 +16,7 @@ from indexer.index import Index
 from indexer.ingest_report import IngestSettings, Tally
 from indexer.ingest_source import IngestSource
 from indexer.locks import ReadWriteLock
-from indexer.planning import InFlight, Unchanged
+from indexer.planning import InFlight, Skipped, Unchanged
 from indexer.producer import Producer
 
 Put = Callable[[int, int], None]
@@ -61,14 +61,18 @@ def test_what_waits_is_weighed_whatever_became_of_it(index: Index, corpus: Path,
     index.ingest([corpus])
     age(corpus)
     index.ingest([corpus])
+    (corpus / ".hidden").touch()
     put = []
     source = IngestSource(index.catalog, embedder, IngestSettings(), InFlight(), Tally())
     source.produce(discover([corpus]), lambda outcome, weight: put.append((outcome, weight)))
-    assert len(put) == 3
-    for outcome, weight in put:
-        assert isinstance(outcome, Unchanged)
-        size = sum(map(sys.getsizeof, (outcome, outcome.file, *outcome.file)))
-        assert size / 2 < weight < size * 4
+    (unchanged, weight), (skipped, weight_of_skipped) = put
+    assert isinstance(unchanged, Unchanged)
+    assert len(unchanged.uris) == 3
+    size = sum(map(sys.getsizeof, (unchanged, unchanged.uris, *unchanged.uris)))
+    assert size / 2 < weight < size * 4
+    assert isinstance(skipped, Skipped)
+    size = sum(map(sys.getsizeof, (skipped, skipped.file, *skipped.file)))
+    assert size / 2 < weight_of_skipped < size * 4
 
 
 def test_an_item_that_is_too_heavy_passes_alone():
