@@ -16,16 +16,8 @@ from indexer.parsers.layout import PlacedBlock, Row
 from indexer.parsers.normalise import normalise_typesetting
 from indexer.parsers.options import ParseOptions
 from indexer.parsers.pdf_annotations import AnnotationReader
-from indexer.parsers.pdf_pages import (
-    PageText,
-    is_blank,
-    is_sensible,
-    read_page,
-    render_page,
-    shows_picture,
-    whole_page,
-    without_garbage,
-)
+from indexer.parsers.pdf_drawing import is_blank, render_page, shows_picture
+from indexer.parsers.pdf_pages import PageText, is_sensible, read_page, whole_page, without_garbage
 from indexer.parsers.pdf_pictures import PictureFinder, render_area
 from indexer.parsers.pdf_second import SecondReader, encrypted_pdf
 from indexer.parsers.pdf_text import Outline, PageContent, PdfWriter, fold
@@ -136,6 +128,7 @@ class _Reading:
         self._annotations = AnnotationReader(pdf)
         self._writer = PdfWriter(builder, _outline(pdf))
         self._pictures = PictureFinder()
+        self._seen_whether_blank = (0, False)  # of the last page that was asked about
         self._seconds_of_ocr = 0.0
         self.num_read_by_ocr = 0  # pages, and pictures on pages
         self.num_pages = len(pdf)
@@ -208,7 +201,7 @@ class _Reading:
             content = self._content(number, page)
             if not content.is_empty:
                 self._writer.add_page(content)
-            elif number not in self.skipped_pages[-1:] and not is_blank(page):
+            elif number not in self.skipped_pages[-1:] and not self._is_blank(number, page):
                 self.unread_pages.append(number)
         finally:
             page.close()
@@ -258,7 +251,7 @@ class _Reading:
 
     def _read_by_ocr(self, number: int, page: pypdfium2.PdfPage, text: PageText) -> tuple[PlacedBlock, ...]:
         """What the picture of a page says; nothing where a text layer says as much."""
-        if is_blank(page):
+        if self._is_blank(number, page):
             return ()
         if not self._may_use_ocr:
             self.skipped_pages.append(number)
@@ -270,6 +263,12 @@ class _Reading:
         if blocks:
             self.ocr_pages.append(number)
         return blocks
+
+    def _is_blank(self, number: int, page: pypdfium2.PdfPage) -> bool:
+        """Whether a page shows nothing; drawn once, however often it is asked."""
+        if self._seen_whether_blank[0] != number:
+            self._seen_whether_blank = (number, is_blank(page))
+        return self._seen_whether_blank[1]
 
     def _read_pictures(
         self, number: int, page: pypdfium2.PdfPage, rows: Sequence[Row]

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import ctypes
-import itertools
 import math
 import re
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,7 +16,6 @@ from indexer.types import Box
 
 if TYPE_CHECKING:
     import pypdfium2
-    from PIL.Image import Image
 
 HYPHEN = "\ufffe"  # what pdfium gives for a hyphen at the end of a line, instead of the line's end
 _LINE = re.compile(f"[^\r\n{HYPHEN}]+[{HYPHEN}]?")
@@ -28,20 +25,12 @@ _WIDE_GAP = 1.5  # of the size of the type: parts cells and columns
 _SPACE = 0.15  # of the size of the type: parts words
 _OVERLAP = 0.2  # of the size of the type: how far letters may reach into what follows
 _LONGEST_HEADING_LINE = 120  # characters; only lines that may be headings are asked for their font
-_PICTURE = 0.25  # of the page's area
-_FORMS_WITHIN_FORMS = 4
-_MOST_OBJECTS = 20_000  # that are looked at for pictures, a page
-_MOST_PICTURES = 200  # of them
 _SAMPLED_CHARACTERS = 64
 _MOST_GARBAGE = 0.15  # of a page's characters
 _MOST_GARBAGE_ELSEWHERE = 0.05  # of a line's, or of what another reader says
 _GLYPH_NAME = re.compile(r"/(?:[A-Za-z]{1,2}[0-9a-fA-F]{1,4}|[A-Z]{2,3}\d?)\b")
 _PROSE_CELL = 18  # characters: gaps between longer segments part columns rather than cells
 _INTERLEAVED_ROWS = 4
-_OCR_SIDE = 2000  # pixels that text is looked for in at once
-_CLOSE_SIDE = 6000  # pixels of a large page, whose text may be too small for that
-_MUCH_LARGER = 1.25
-_SHADES = 16  # of 255, that what is on a page differs from the page by
 
 
 class PageText(NamedTuple):
@@ -88,56 +77,6 @@ def without_garbage(rows: list[Row]) -> list[Row]:
 
 
 Bounds = tuple[float, float, float, float]
-
-
-def pictures_on(page: pypdfium2.PdfPage) -> Iterator[tuple[pypdfium2.PdfImage, Bounds]]:
-    """The pictures of a page, also within forms, and where they are in the page's own space."""
-    import pypdfium2
-    import pypdfium2.raw as pdfium
-
-    objects = itertools.islice(page.get_objects(max_depth=_FORMS_WITHIN_FORMS), _MOST_OBJECTS)
-    pictures = (each for each in objects if each.type == pdfium.FPDF_PAGEOBJ_IMAGE)
-    try:
-        for picture in itertools.islice(pictures, _MOST_PICTURES):
-            with suppress(pypdfium2.PdfiumError):
-                bounds, form = picture.get_bounds(), picture.container
-                while form is not None:  # what is in a form has its place in the form's space
-                    bounds, form = form.get_matrix().on_rect(*bounds), form.container
-                yield picture, bounds
-    except pypdfium2.PdfiumError:
-        return  # a damaged form
-
-
-def shows_picture(page: pypdfium2.PdfPage) -> bool:
-    """Whether a picture covers a good part of the page."""
-    left, bottom, right, top = page.get_bbox()
-    area = 0.0
-    for _, (x0, y0, x1, y1) in pictures_on(page):
-        area += max(0.0, min(x1, right) - max(x0, left)) * max(0.0, min(y1, top) - max(y0, bottom))
-    return area > _PICTURE * (right - left) * (top - bottom)
-
-
-def ocr_scale(points: float, dpi: int) -> float:
-    """Pixels a point for a page or a part of one, `points` long, that is to be read by OCR."""
-    pixels = points * dpi / 72
-    if pixels <= _MUCH_LARGER * _OCR_SIDE:
-        return min(dpi / 72, _OCR_SIDE / points)
-    return min(dpi / 72, _CLOSE_SIDE / points)
-
-
-def is_blank(page: pypdfium2.PdfPage) -> bool:
-    """Whether a page shows nothing."""
-    longest = max(page.get_size())
-    if longest <= 0:
-        return True
-    preview = page.render(scale=min(1.0, 200 / longest), grayscale=True).to_pil()
-    low, high = preview.getextrema()
-    return high - low < _SHADES
-
-
-def render_page(page: pypdfium2.PdfPage, *, dpi: int) -> Image:
-    """The page as a picture for OCR."""
-    return page.render(scale=ocr_scale(max(page.get_size()), dpi)).to_pil().convert("RGB")
 
 
 def _characters(textpage: pypdfium2.PdfTextPage) -> str:

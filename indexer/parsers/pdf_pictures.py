@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from indexer.parsers.layout import Row
-from indexer.parsers.pdf_pages import ocr_scale, pictures_on, placement
+from indexer.parsers.pdf_drawing import ocr_scale, pictures_on
+from indexer.parsers.pdf_pages import placement
 
 if TYPE_CHECKING:
     import pypdfium2
