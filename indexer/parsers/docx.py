@@ -4,7 +4,7 @@ the text in pictures by OCR."""
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from indexer.parsers.archives import DocumentArchive
@@ -78,7 +78,8 @@ def parse_docx(
         _, member = relations.get(relation, ("", ""))
         return pictures.read(archive.read, member)
 
-    walker = _Walker(builder, _styles(archive, parts.get("styles")), numbering, read_picture)
+    styles = _Styles(archive.xml(parts.get("styles") or "word/styles.xml"))
+    walker = _Walker(builder, styles, numbering, read_picture)
     body = child(root, "body")
     if body is not None:
         walker.has_page_marks = next(descendants(body, "lastRenderedPageBreak"), None) is not None
@@ -99,7 +100,7 @@ class _Walker:
     def __init__(
         self,
         builder: DocumentBuilder,
-        styles: dict[str, _Style],
+        styles: Mapping[str, _Style],
         numbering: Numbering,
         read_picture: Callable[[str], list[PictureText]],
     ) -> None:
@@ -291,23 +292,37 @@ def _own(parent: etree._Element, name: str) -> Iterator[etree._Element]:
             yield from _own(element, name)
 
 
-def _styles(archive: DocumentArchive, part: str | None) -> dict[str, _Style]:
-    root = archive.xml(part or "word/styles.xml")
-    styles: dict[str, _Style] = {}
-    for element in root if root is not None else ():
-        if local_name(element) != "style":
-            continue
-        properties = child(element, "pPr")
-        level = attribute(child(properties, "outlineLvl"), "val") or ""
-        indent = attribute(child(properties, "numPr", "ilvl"), "val") or ""
-        styles[attribute(element, "styleId") or ""] = _Style(
-            attribute(child(element, "name"), "val") or "",
-            attribute(child(element, "basedOn"), "val") or "",
-            int(level) if level.isdecimal() else None,
-            attribute(child(properties, "numPr", "numId"), "val"),
-            int(indent) if indent.isdecimal() else 0,
-        )
-    return styles
+class _Styles(Mapping[str, _Style]):
+    """The styles of a document by their ids, each read when first asked for: of hundreds, few are used."""
+
+    def __init__(self, root: etree._Element | None) -> None:
+        elements = root.iterchildren("{*}style") if root is not None else ()
+        self._elements = {attribute(element, "styleId") or "": element for element in elements}
+        self._read: dict[str, _Style] = {}
+
+    def __getitem__(self, style: str) -> _Style:
+        if style not in self._read:
+            self._read[style] = _read_style(self._elements[style])
+        return self._read[style]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._elements)
+
+    def __len__(self) -> int:
+        return len(self._elements)
+
+
+def _read_style(element: etree._Element) -> _Style:
+    properties = child(element, "pPr")
+    level = attribute(child(properties, "outlineLvl"), "val") or ""
+    indent = attribute(child(properties, "numPr", "ilvl"), "val") or ""
+    return _Style(
+        attribute(child(element, "name"), "val") or "",
+        attribute(child(element, "basedOn"), "val") or "",
+        int(level) if level.isdecimal() else None,
+        attribute(child(properties, "numPr", "numId"), "val"),
+        int(indent) if indent.isdecimal() else 0,
+    )
 
 
 def _add_notes(builder: DocumentBuilder, archive: DocumentArchive, part: str | None, kind: str) -> None:

@@ -67,11 +67,9 @@ def attribute(element: etree._Element | None, name: str) -> str | None:
 def child(element: etree._Element | None, *path: str) -> etree._Element | None:
     """The first descendant along a path of names."""
     for name in path:
-        element = (
-            next((inner for inner in element if local_name(inner) == name), None)
-            if element is not None
-            else None
-        )
+        if element is None:
+            break
+        element = next(element.iterchildren(f"{{*}}{name}"), None)
     return element
 
 
