@@ -53,8 +53,12 @@ _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RA
 _START_SECONDS = 60.0
 _GRACE_SECONDS = 10.0  # after the deadline, before the worker that should have died by itself is killed
 _FAILED_STARTS = 3  # in a row, after which it is not the file's fault
-_FILES_BEFORE_NEXT_WORKER = 4  # waiting; a few small files are parsed sooner than a second worker starts
-_PATIENCE_SECONDS = 0.25  # after which a waiting file gets a worker of its own all the same
+# Another worker takes about as long to start as one needs for so much text; for less, none is started, unless
+# files still wait when a worker has been ready for some time.
+_BYTES_BEFORE_NEXT_WORKER = 256 << 10
+_FILES_BEFORE_NEXT_WORKER = 4
+_PATIENCE_SECONDS = 0.25
+_FILES_WHILE_STARTING = 256  # taken while the first worker starts, instead of waiting for it
 _RETIREMENT = 0.6  # of the memory limit; a worker that keeps more after a file is replaced before the next
 
 
@@ -81,8 +85,16 @@ class _Job:
     """A file on its way."""
 
     task: ParseTask
+    num_bytes: int  # about
     since: float = field(default_factory=time.monotonic)
     num_tries: int = 0
+
+    @classmethod
+    def of(cls, task: ParseTask) -> _Job:
+        try:
+            return cls(task, os.stat(task.path).st_size)
+        except OSError:  # a worker will say what is wrong
+            return cls(task, 0)
 
 
 class ParsePool:
@@ -104,6 +116,7 @@ class ParsePool:
         self._settings = encode(settings_message(self._limits, options, chunking))
         self._workers: list[_Worker] = []
         self._num_failed_starts = 0
+        self._ready_since: float | None = None  # since when there is a worker that has started
         self._stopping = False
         self._wakeup, self._wake = socket.socketpair()
         budget = self._limits.max_total_memory_bytes or default_budget(
@@ -143,8 +156,9 @@ class ParsePool:
     def map_unordered(self, tasks: Iterable[ParseTask]) -> Iterator[ParsedFile]:
         """Parse every file; results come as they are done.
 
-        Tasks are taken a few ahead of the workers, and nothing is handed out while a result is not taken, so
-        memory stays bounded. Raises WorkersUnavailable when processes cannot be started.
+        Tasks are taken a few ahead of the workers (and some hundred while the first one starts), and nothing
+        is handed out while a result is not taken, so memory stays bounded. Raises WorkersUnavailable when
+        processes cannot be started.
         """
         source = iter(tasks)
         waiting: deque[_Job] = deque()
@@ -152,11 +166,12 @@ class ParsePool:
         exhausted = False
         try:
             while not self._stopping:
-                while not exhausted and len(waiting) < 2 * self._num_workers + _FILES_BEFORE_NEXT_WORKER:
+                while not exhausted and self._takes_more(waiting):
                     task = next(source, None)
                     exhausted = task is None
                     if task is not None:
-                        waiting.append(_Job(task))
+                        waiting.append(_Job.of(task))
+                        self._hand_out(waiting)  # a worker starts while the next files are found
                 self._hand_out(waiting)
                 if not waiting and not self._busy():
                     if retries:
@@ -173,6 +188,16 @@ class ParsePool:
     def _busy(self) -> list[_Worker]:
         return [worker for worker in self._workers if worker.job is not None]
 
+    def _takes_more(self, waiting: deque[_Job]) -> bool:
+        """Whether to take another task before looking what became of those that are handed out."""
+        if self._stopping:
+            return False
+        if len(waiting) < 2 * self._num_workers + _FILES_BEFORE_NEXT_WORKER:
+            return True
+        return len(waiting) < _FILES_WHILE_STARTING and not any(
+            worker.is_ready or worker.connection.poll() for worker in self._workers
+        )
+
     def _hand_out(self, waiting: deque[_Job]) -> None:
         """Give waiting files to idle workers, and start another worker if that is worth it."""
         for worker in list(self._workers):
@@ -180,10 +205,16 @@ class ParsePool:
                 self._discard(worker)  # killed from outside while it had nothing to do
             elif waiting and worker.job is None:
                 self._assign(worker, waiting.popleft())
-        if waiting and len(self._workers) < self._num_workers:
-            patient = time.monotonic() - waiting[0].since < _PATIENCE_SECONDS
-            if not self._workers or len(waiting) >= _FILES_BEFORE_NEXT_WORKER or not patient:
-                self._start(waiting.popleft())
+        if waiting and len(self._workers) < self._num_workers and self._is_worth_a_worker(waiting):
+            self._start(waiting.popleft())
+
+    def _is_worth_a_worker(self, waiting: deque[_Job]) -> bool:
+        if not self._workers or sum(job.num_bytes for job in waiting) >= _BYTES_BEFORE_NEXT_WORKER:
+            return True
+        longest_ago = time.monotonic() - _PATIENCE_SECONDS
+        if self._ready_since is None or self._ready_since > longest_ago:
+            return False
+        return len(waiting) >= _FILES_BEFORE_NEXT_WORKER or waiting[0].since < longest_ago
 
     def _start(self, job: _Job) -> None:
         ours, theirs = socket.socketpair()
@@ -245,6 +276,7 @@ class ParsePool:
             return
         if message["kind"] == "ready":
             worker.is_ready = True
+            self._ready_since = self._ready_since or time.monotonic()
             self._num_failed_starts = 0
             worker.deadline = time.monotonic() + self._limits.seconds + _GRACE_SECONDS
         elif message["kind"] == "ocr-page":

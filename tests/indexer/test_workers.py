@@ -360,7 +360,7 @@ def test_nothing_is_left_running_when_the_pool_is_left(tmp_path: Path, no_thread
     wait_until(lambda: not any(map(is_running, pids)), "the workers to end")
 
 
-def test_tasks_are_taken_only_a_few_ahead(tmp_path: Path) -> None:
+def test_tasks_are_taken_only_a_few_ahead_once_a_worker_is_there(tmp_path: Path) -> None:
     path = text_file(tmp_path / "a.txt")
     taken: list[ParseTask] = []
 
@@ -371,9 +371,40 @@ def test_tasks_are_taken_only_a_few_ahead(tmp_path: Path) -> None:
 
     with ParsePool(2, LIMITS) as pool:
         results = pool.map_unordered(tasks())
-        for _ in range(5):
+        next(results)
+        assert len(taken) < 300
+        for _ in range(305):
             next(results)
-        assert len(taken) < 30
+        assert len(taken) < 306 + 30
+
+
+def test_the_first_worker_starts_while_further_files_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, found = text_file(tmp_path / "a.txt"), tmp_path / "found"
+    wait = f"import os, time\nwhile not os.path.exists({str(found)!r}): time.sleep(0.01)\n"
+    monkeypatch.setattr(workers, "_START", wait + workers._START)
+
+    def tasks() -> Iterator[ParseTask]:
+        yield ParseTask(path)
+        assert len(pool.process_ids) == 1
+        yield from [ParseTask(path)] * 40  # more than are taken once it is there
+        found.touch()
+
+    with ParsePool(1, LIMITS) as pool:
+        assert len(list(pool.map_unordered(tasks()))) == 41
+
+
+def test_little_text_is_read_by_one_worker_and_much_by_several(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "_PATIENCE_SECONDS", 600)
+    little = [text_file(tmp_path / f"{i}.txt") for i in range(20)]
+    much = [text_file(tmp_path / f"{i}.md", "words " * 100_000) for i in range(3)]
+    for paths, num_workers in ((little, 1), (much, 2)):
+        with ParsePool(2, LIMITS) as pool:
+            assert len(list(pool.map_unordered(map(ParseTask, paths)))) == len(paths)
+            assert len(pool.process_ids) == num_workers
 
 
 def begins_and_never_ends(folder: Path) -> tuple[Path, Callable[[], bool]]:
