@@ -14,7 +14,6 @@ from retriever.cache_neighbours import SHADOW_DIMENSION, InvertedFile, shadow_ba
 _FULL_LIMIT = 1_024
 _SHADOW_LIMIT = 20_000
 _SHORTLIST = 64
-_BLOCK = 64  # numbers whose highest stands for them
 
 
 class Near(NamedTuple):
@@ -94,7 +93,9 @@ class QueryVectors:
             self._basis = shadow_basis(len(query))
             self._shadows = np.zeros((len(self._serials), SHADOW_DIMENSION), np.float32)
             self._shadows[: self.count] = self.rows @ self._basis
-        return highest(self._shadows[: self.count] @ (query @ self._basis), _SHORTLIST)
+        likeness = self._shadows[: self.count] @ (query @ self._basis)
+        wanted = min(_SHORTLIST, self.count)
+        return np.argpartition(likeness, -wanted)[-wanted:]
 
     def _inverted_file(self) -> InvertedFile:
         """Made when first needed, and anew with more cells whenever the number of vectors has doubled."""
@@ -132,19 +133,3 @@ class QueryVectors:
             shadows[: self.count] = self._shadows[: self.count]
             self._shadows = shadows
         self._vectors, self._serials = vectors, serials
-
-
-def highest(values: np.ndarray, count: int) -> np.ndarray:
-    """(up to `count`,) positions of the highest of (n,) values, in no particular order.
-
-    So many blocks with a value of at least x hold so many values of at least x. So what is below the
-    `count`-th highest of the blocks' highest is out before anything is sorted.
-    """
-    blocks = values[: len(values) // _BLOCK * _BLOCK].reshape(-1, _BLOCK)
-    positions = np.arange(len(values))
-    if len(blocks) > count:
-        tops = blocks.max(axis=1)
-        positions = np.flatnonzero(values >= np.partition(tops, -count)[-count])
-    if len(positions) <= count:
-        return positions
-    return positions[np.argpartition(values[positions], -count)[-count:]]

@@ -19,6 +19,7 @@ the most similar of all chunks.
 from __future__ import annotations
 
 import math
+from operator import mul
 
 import numpy as np
 
@@ -68,29 +69,32 @@ def _weights(
     another list holds it, the one that holds it best joins the set; one whose weight comes out negative does
     not bind and leaves it.
     """
-    products = (list_queries @ list_queries.T).astype(np.float64)  # (n, n)
     active = [int(single_bounds(similarities, reach).argmin())]
+    products = {active[0]: list_queries @ list_queries[active[0]]}  # (n,) each, by number
     weights = np.zeros(len(reach))
     for _ in range(2 * max_lists):
-        found, rest = _most_similar_at(
-            products[active][:, active], similarities[active].tolist(), reach[active].tolist()
-        )
+        gram = [[float(products[i][j]) for j in active] for i in active]
+        found, rest = _most_similar_at(gram, similarities[active].tolist(), reach[active].tolist())
         if len(active) > 1 and min(found) < 0:
             del active[found.index(min(found))]
             continue
         weights[:] = 0
         weights[active] = np.maximum(found, 0)
+        if len(active) == max_lists:
+            break
         # x = (q - sum w a) / rest: how far inside each list is it?
-        inside = (similarities - weights @ products) / rest - reach
+        explained = sum(weights[i] * products[i] for i in active)
+        inside = (similarities - explained) / rest - reach
         inside[active] = -np.inf
         worst = int(inside.argmax())
-        if inside[worst] <= _ROUNDING or len(active) == max_lists:
+        if inside[worst] <= _ROUNDING:
             break
         active.append(worst)
+        products[worst] = list_queries @ list_queries[worst]
     return weights
 
 
-def _most_similar_at(gram: np.ndarray, b: list[float], c: list[float]) -> tuple[list[float], float]:
+def _most_similar_at(gram: list[list[float]], b: list[float], c: list[float]) -> tuple[list[float], float]:
     """The weights of the lists of an active set, and the length of what they leave of the query.
 
     `gram` (n, n) has the products of the lists' queries. Numbers instead of arrays: n is 4 at most, and a
@@ -99,7 +103,7 @@ def _most_similar_at(gram: np.ndarray, b: list[float], c: list[float]) -> tuple[
     lower: list[list[float]] = []  # Cholesky's factor
     by_b: list[float] = []  # the solutions of lower x = b and lower x = c
     by_c: list[float] = []
-    for i, row in enumerate(gram.tolist()):
+    for i, row in enumerate(gram):
         own: list[float] = []
         for j in range(i):
             own.append((row[j] - _dot(own, lower[j])) / lower[j][j])
@@ -110,9 +114,11 @@ def _most_similar_at(gram: np.ndarray, b: list[float], c: list[float]) -> tuple[
     rest = math.sqrt(max(1 - _dot(by_b, by_b), 1e-12) / max(1 - _dot(by_c, by_c), 1e-12))
     found = [x - rest * y for x, y in zip(by_b, by_c, strict=True)]
     for i in reversed(range(len(found))):  # lower' w = what is found so far
-        found[i] = (found[i] - sum(lower[j][i] * found[j] for j in range(i + 1, len(found)))) / lower[i][i]
+        later = sum(lower[j][i] * found[j] for j in range(i + 1, len(found)))
+        found[i] = (found[i] - later) / lower[i][i]
     return found, rest
 
 
 def _dot(one: list[float], other: list[float]) -> float:
-    return sum(x * y for x, y in zip(one, other, strict=False))
+    """Of as many as both have."""
+    return sum(map(mul, one, other))

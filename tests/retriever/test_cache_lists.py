@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retriever.cache_lists import ListEntry, ListTable
-from retriever.cache_vectors import QueryVectors, highest
+from retriever.cache_vectors import QueryVectors
 from retriever.packed_numbers import PackedNumbers
 
 
@@ -148,14 +148,6 @@ def test_bytes_that_are_no_packed_numbers_are_refused(data, width):
 def test_what_is_no_set_of_numbers_is_refused(numbers):
     with pytest.raises(ValueError, match="negative or come twice"):
         PackedNumbers(np.array(numbers))
-
-
-@given(st.integers(0, 2**32 - 1), st.integers(0, 1000), st.integers(1, 9), st.sampled_from([3, 50, 10**6]))
-def test_the_highest_of_many_are_found_in_whatever_blocks_they_are(seed, size, count, num_values):
-    values = np.random.default_rng(seed).integers(num_values, size=size).astype(np.float32)
-    found = highest(values, count)
-    assert len(set(found.tolist())) == len(found) == min(count, size)
-    assert sorted(values[found]) == sorted(values)[max(size - count, 0) :]
 
 
 def test_a_shortlist_goes_on_working_while_vectors_come_and_go():
