@@ -367,7 +367,8 @@ def measure_spoken(
 ) -> list[Row]:
     """The same questions as spoken and as meant; in the passages that they were written for."""
     passages = {row["id"]: row["passage"] for row in lines(arguments.data / "squad_v2_dev_20articles.jsonl")}
-    pairs = [row for row in lines(arguments.data / f"{SPOKEN}.jsonl") if row["id"] in passages]
+    pairs = lines(arguments.data / f"{SPOKEN}.jsonl")
+    pairs = [row for row in pairs if row["id"] in passages and row["disfluent"].strip()]
     count = QUICK_QUESTIONS if arguments.quick else 5 * arguments.questions
     pairs = [pairs[i] for i in np.unique(np.linspace(0, len(pairs) - 1, count).astype(int))]
     texts = list(dict.fromkeys(passages.values()))[: QUICK_TEXTS if arguments.quick else None]
