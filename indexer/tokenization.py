@@ -10,14 +10,15 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from indexer.word_pieces import WordPieces, word_pieces
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    from tokenizers import Encoding, Tokenizer
 
 LONGEST_UNIT = 24  # characters; a longer run without a space is divided at token boundaries
 _SLICE = 4096  # characters of one endless word that are tokenised at a time
@@ -44,14 +45,11 @@ class ChunkTokenizer:
     """
 
     def __init__(self, path: Path | str) -> None:
-        from tokenizers import Tokenizer
-
         self.path = Path(path)
         specification = json.loads(self.path.read_text(encoding="utf-8"))
-        self._tokenizer: Tokenizer = Tokenizer.from_file(str(self.path))
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
-        self.num_special_tokens: int = self._tokenizer.num_special_tokens_to_add(is_pair=False)
+        self._tokenizer = _LibraryTokenizer(self.path)
+        added = _num_special_tokens(specification)
+        self.num_special_tokens = self._tokenizer.num_special_tokens if added is None else added
         self.words_add_up = _words_add_up(specification)
         self._counts = _WordCounts(self._tokenizer, word_pieces(specification))
 
@@ -117,10 +115,33 @@ class ChunkTokenizer:
             start = slice_end
 
 
+class _LibraryTokenizer:
+    """Loaded when it is first needed: a parse worker is done with many a file sooner than that takes."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> Encoding:
+        return self._loaded.encode(text, add_special_tokens=add_special_tokens)
+
+    @property
+    def num_special_tokens(self) -> int:
+        return self._loaded.num_special_tokens_to_add(is_pair=False)
+
+    @cached_property
+    def _loaded(self) -> Tokenizer:
+        from tokenizers import Tokenizer
+
+        tokenizer: Tokenizer = Tokenizer.from_file(str(self._path))
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        return tokenizer
+
+
 class _WordCounts(dict[str, int]):
     """Tokens of a word, computed when first asked for."""
 
-    def __init__(self, tokenizer: Tokenizer, pieces: WordPieces | None) -> None:
+    def __init__(self, tokenizer: _LibraryTokenizer, pieces: WordPieces | None) -> None:
         super().__init__()
         self._tokenizer = tokenizer
         self._pieces = pieces
@@ -135,6 +156,15 @@ class _WordCounts(dict[str, int]):
                 self.clear()
             self[word] = count
         return count
+
+
+def _num_special_tokens(specification: Mapping[str, Any]) -> int | None:
+    """How many tokens are put around a text; None where only the library can tell."""
+    processor = specification.get("post_processor") or {}
+    if processor.get("type") != "TemplateProcessing":
+        return None
+    names = [piece["SpecialToken"]["id"] for piece in processor["single"] if "SpecialToken" in piece]
+    return sum(len(processor["special_tokens"][name]["ids"]) for name in names)
 
 
 def _words_add_up(specification: dict) -> bool:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import functools
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -90,6 +92,35 @@ def test_truncation_and_padding_of_the_file_are_ignored(minilm_tokenizer: ChunkT
     assert specification["truncation"]["max_length"] == 128
     assert minilm_tokenizer.count("word " * 500) == 500
     assert minilm_tokenizer.count("word") == 1
+
+
+def test_plain_words_are_counted_without_loading_the_library(minilm_tokenizer: ChunkTokenizer) -> None:
+    program = (
+        "import sys; from indexer.tokenization import ChunkTokenizer; t = ChunkTokenizer(sys.argv[1]);"
+        "print(t.num_special_tokens, t.count('The unbelievable ferry leaves at 9:15.'), end=' ');"
+        "print('tokenizers' in sys.modules, t.count('na\u00efve'), 'tokenizers' in sys.modules)"
+    )
+    command = [sys.executable, "-c", program, str(minilm_tokenizer.path)]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    expected = brute_force_count(minilm_tokenizer, "The unbelievable ferry leaves at 9:15.")
+    assert run.stdout.split() == ["2", str(expected), "False", "1", "True"]
+
+
+@pytest.mark.parametrize("template", [["A"], ["[CLS]", "A", "[SEP]"], ["[CLS]", "[CLS]", "A"], None])
+def test_special_tokens_are_counted_as_the_library_counts_them(
+    minilm_tokenizer: ChunkTokenizer, tmp_path: Path, template: list[str] | None
+) -> None:
+    specification = json.loads(minilm_tokenizer.path.read_text())
+    if template is None:
+        specification["post_processor"] = None
+    else:
+        specification["post_processor"]["single"] = [
+            {"Sequence" if name == "A" else "SpecialToken": {"id": name, "type_id": 0}} for name in template
+        ]
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(specification))
+    counted = ChunkTokenizer(path).num_special_tokens
+    assert counted == reference(path).num_special_tokens_to_add(is_pair=False)
 
 
 def test_special_tokens_are_counted_apart(minilm_tokenizer: ChunkTokenizer) -> None:
