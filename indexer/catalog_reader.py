@@ -394,6 +394,18 @@ def gone_since(connection: sqlite3.Connection, since: int) -> np.ndarray:
     return np.fromiter((number for (number,) in rows), np.int64)
 
 
+def num_changes_since(connection: sqlite3.Connection, since: int) -> int:
+    """How many chunks came or went after a generation that the catalog remembers, those that are gone again
+    included."""
+    (removed,) = connection.execute(
+        "SELECT count(*) FROM removed_chunks WHERE generation > ?", (since,)
+    ).fetchone()
+    (added,) = connection.execute(
+        "SELECT count(*) FROM chunks WHERE added_generation > ?", (since,)
+    ).fetchone()
+    return removed + added
+
+
 def added_since(connection: sqlite3.Connection, since: int) -> list[str]:
     """The ids of the chunks added or changed after a generation."""
     rows = connection.execute("SELECT id FROM chunks WHERE added_generation > ? ORDER BY rowid", (since,))

@@ -7,6 +7,9 @@ leaves the old pair or the new one. A file is never written over: whoever is rea
 Where there are more chunks than are all compared, the stamp also names the files of an approximate index
 (ivf_files.py), which stay as they are from checkpoint to checkpoint; the FAISS file then holds only the
 chunks that came since. When those have become many, or many of the others have gone, all is made one again.
+
+A checkpoint may be of a state a little before the catalog's: opening it follows the catalog from there. So a
+few changed files do not cost writing every vector again.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ import numpy as np
 
 from indexer import catalog_reader, ivf_files, stored_files
 from indexer.catalog_reader import NumberedVectors, Version
+from indexer.catalog_writer import HISTORY_GENERATIONS
 from indexer.errors import UnknownChunk
 from indexer.faiss_files import read_flat
 from indexer.faiss_files import write_index as _write_index
@@ -39,6 +43,11 @@ _FORMAT = 1
 HASHED_ON_OPEN_BYTES = 256 << 20
 _MAX_REMOVED_SHARE = 0.2  # of an approximate index, before it is made anew without them
 _SMALL_SHARE = 0.75  # of the chunks that may all be compared, below which they are again
+# A larger file of vectors is left as it is until so large a share of its chunks came or went since: reading
+# those from the catalog takes no longer than reading the file.
+_REWRITTEN_UP_TO_BYTES = 1 << 20
+_MAX_SHARE_BEHIND = 1 / 16
+_MAX_GENERATIONS_BEHIND = HISTORY_GENERATIONS // 2  # the catalog remembers only so many
 _DEFAULTS = VectorSettings()
 
 
@@ -164,6 +173,28 @@ def is_current(folder: Path, version: Version, settings: VectorSettings = _DEFAU
     return (
         stamp.total > _SMALL_SHARE * settings.exact_chunks
         and stamp.base.recall_target == settings.recall_target
+    )
+
+
+def is_close(folder: Path, connection: sqlite3.Connection, settings: VectorSettings = _DEFAULTS) -> bool:
+    """Whether there is a good checkpoint, of the snapshot or of a state so shortly before it that writing
+    another one is not worth while.
+    """
+    stamp, now = read_stamp(folder), catalog_reader.version(connection)
+    if stamp is None or (stamp.generation, stamp.token) == now:
+        return is_current(folder, now, settings)
+    if (
+        stamp.base is not None  # then only what came since is in the file that is written
+        or stamp.bytes <= _REWRITTEN_UP_TO_BYTES
+        or now.generation - stamp.generation > _MAX_GENERATIONS_BEHIND
+        or not catalog_reader.remembers(connection, Version(stamp.generation, stamp.token))
+    ):
+        return False
+    changes = catalog_reader.num_changes_since(connection, stamp.generation)
+    return (
+        changes <= _MAX_SHARE_BEHIND * stamp.count
+        and stamp.count + changes <= settings.exact_chunks
+        and _plausible(folder, stamp)
     )
 
 

@@ -135,7 +135,8 @@ class SearchState:
         return numbers
 
     def save(self) -> None:
-        """Write the checkpoint of the present state; the caller holds the writer's lock."""
+        """Write the checkpoint of the present state, unless there is one that will do; the caller holds the
+        writer's lock."""
         self.refresh()
         if self._is_saved():
             return
@@ -147,10 +148,9 @@ class SearchState:
     # --- inside
 
     def _is_saved(self) -> bool:
-        """Whether there is a good checkpoint of the present state, in the form that the settings ask for."""
+        """Whether there is a good checkpoint, in the form that the settings ask for, to go on from."""
         with self._catalog.read() as connection:
-            version = catalog_reader.version(connection)
-        return checkpoint.is_current(self._folder, version, self._settings)
+            return checkpoint.is_close(self._folder, connection, self._settings)
 
     def _take_what_was_merged(self) -> None:
         """Let the next search load a checkpoint of the same chunks that compares fewer of them one by one.

@@ -296,6 +296,61 @@ def test_large_files_are_not_hashed_at_every_start(filled: Index, monkeypatch: p
     assert answers(filled.folder) == expected
 
 
+def test_a_small_change_of_a_large_index_does_not_write_every_vector_again(
+    index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(checkpoint, "_REWRITTEN_UP_TO_BYTES", 0)
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(64):
+        (folder / f"{number}.txt").write_text(f"Heron number {number}.\n")
+    index.ingest([folder])
+    before = checkpoint.read_stamp(index.folder)
+    (folder / "7.txt").write_text("A ferry, not a heron.\n")
+    index.ingest([folder])
+    (folder / "new.txt").write_text("Storks nest on the mill.\n")
+    (folder / "8.txt").unlink()
+    index.ingest([folder], prune=True)
+    assert checkpoint.read_stamp(index.folder) == before
+    expected = index.search(HashingEmbedder().embed_queries(QUERIES), 64)
+    with Index.open(index.folder, read_only=True) as opened:
+        assert opened.search(HashingEmbedder().embed_queries(QUERIES), 64) == expected
+        assert opened._state.saved_version.generation == before.generation  # it was used, and replayed
+        assert opened.verify().ok
+    (folder / "9.txt").write_text("Too many by now.\n")
+    index.ingest([folder])
+    assert checkpoint.read_stamp(index.folder).generation == index.generation
+    assert index.verify().ok
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_checkpoint_that_is_damaged_is_made_anew_by_a_small_change_too(
+    filled: Index, corpus: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], None]
+):
+    monkeypatch.setattr(checkpoint, "_REWRITTEN_UP_TO_BYTES", 0)
+    monkeypatch.setattr(checkpoint, "_MAX_SHARE_BEHIND", 1)
+    damage(filled.folder)
+    (corpus / "new.txt").write_text("Storks nest on the mill.\n")
+    with Index.open(filled.folder, embedder=HashingEmbedder()) as opened:
+        opened.ingest([corpus])
+        assert opened.verify().ok
+    assert _good(filled.folder)
+
+
+def test_a_checkpoint_does_not_fall_further_behind_than_the_catalog_remembers(
+    filled: Index, corpus: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(checkpoint, "_REWRITTEN_UP_TO_BYTES", 0)
+    monkeypatch.setattr(checkpoint, "_MAX_SHARE_BEHIND", 100)
+    monkeypatch.setattr(checkpoint, "_MAX_GENERATIONS_BEHIND", 2)
+    behind = []
+    for turn in range(6):
+        (corpus / "heron.txt").write_text(f"Storks, storks and storks {turn}.\n")
+        filled.ingest([corpus])
+        behind.append(filled.generation - checkpoint.read_stamp(filled.folder).generation)
+    assert behind == [1, 2, 0, 1, 2, 0]
+
+
 def test_the_leftovers_of_a_crash_are_cleared_away(filled: Index, corpus: Path):
     (filled.folder / "vectors-3.faiss.tmp").write_bytes(b"half")
     (filled.folder / "vectors-1.faiss").write_bytes(b"old")
