@@ -81,7 +81,7 @@ def test_stuck_at_99_percent_with_no_resume(
         assert (Path(status.uri).name, status.code) == ("zz-hangs.xlsx", "parser-timed-out")
         assert status.hint
         assert chunks_found(index, "herons")
-        again = index.ingest([corpus], jobs=1)
+        again = index.ingest([corpus], jobs=1, parse_limits=limits)
     assert (again.indexed, again.unchanged, again.embedded, len(again.failed)) == (0, 3, 0, 1)
 
 

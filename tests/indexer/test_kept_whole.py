@@ -10,8 +10,9 @@ from indexer.tokenization import ChunkTokenizer
 from indexer.types import ParsedDocument
 
 SENTENCE = "The ferry leaves the northern pier at nine and comes back in the evening of each day. "
-CODE = "\n".join(f"    fare_{number} = base * {number} + toll" for number in range(18))
-ROWS = [(f"pier {number}", f"{number}.50", f"{number + 9}.00") for number in range(14)]
+TARGET, MOST = 192, 245  # tokens
+CODE = "\n".join(f"    fare_{number} = base * {number} + toll" for number in range(23))
+ROWS = [(f"pier {number}", f"{number}.50", f"{number + 9}.00") for number in range(18)]
 
 
 def chunked(text: str, name: str, tokenizer: ChunkTokenizer) -> tuple[ParsedDocument, list[ChunkDraft]]:
@@ -60,6 +61,7 @@ def test_code_blocks_and_tables_that_fit_are_never_cut(
     chunks = chunk_texts(text, name, minilm_tokenizer)
     assert len(chunks) > 1
     for block in kept_whole:
+        assert TARGET < minilm_tokenizer.count(block) < MOST, "more than chunks usually have, and it fits"
         assert sum(block in chunk for chunk in chunks) == 1, block
 
 
@@ -68,7 +70,7 @@ def method(number: int, num_lines: int) -> str:
     return f'    def fare_{number}(self, tolls: list[int]) -> None:\n        """Add toll {number}."""\n{body}'
 
 
-@pytest.mark.parametrize("num_lines", [2, 6, 11])
+@pytest.mark.parametrize("num_lines", [2, 6, 11, 16])
 def test_functions_and_methods_that_fit_are_never_cut(
     num_lines: int, minilm_tokenizer: ChunkTokenizer
 ) -> None:
