@@ -19,6 +19,7 @@ NUM_TOP_SCORES = 64
 _ROUNDING = 1e-4
 _CHOICE = 32  # past queries that a proof may be made of: those that prove the most each by itself
 _HOPE = 0.25  # more than that no proof has been seen to gain from further lists
+_NEARER = 0.02  # by so much may the k best be nearer to a new query than they were to a past one
 _SPARSE = 256  # numbers up to so many times as many as there are on the lists are marked, not sorted
 
 
@@ -118,8 +119,8 @@ class ListTable:
     def best_certificate(self, query: np.ndarray, *, k: int, max_lists: int) -> Nearby | None:
         """The up to `max_lists` entries that together prove the most about a query.
 
-        None where that is hopeless: they prove nothing, or only what is more similar to this query than the k
-        best chunks were to the nearest past one.
+        None where that is hopeless: they prove nothing, or only what is clearly more similar to this query
+        than the k best chunks were to the nearest past one.
         """
         if not self._entries:
             return None
@@ -143,7 +144,7 @@ class ListTable:
         if not len(slots):
             return None
         top = self._entries[slots[np.argmax(similarities)]].top_scores
-        if bound >= top[min(k, len(top)) - 1]:
+        if bound >= top[min(k, len(top)) - 1] + _NEARER:
             return None
         return self._nearby(slots, similarities, bound)
 

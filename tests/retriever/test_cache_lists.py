@@ -55,16 +55,14 @@ def test_a_list_of_every_chunk_is_read_alone_and_proves_everything():
 
 
 def test_lists_are_not_read_where_the_proof_is_hopeless():
-    """The k best would have to be more similar to the new query than they were to the past one."""
+    """The k best would have to be clearly more similar to the new query than they were to the past one."""
     rng = np.random.default_rng(0)
     chunks, query = units(rng, 200, 8), units(rng, 1, 8)[0]
     table = table_of(chunks, query[None], 50)
-    assert table.best_certificate(query, k=49, max_lists=1) is not None
-    assert table.best_certificate(query, k=50, max_lists=1) is None
     moved = query + 0.5 * units(rng, 1, 8)[0]
     moved /= np.linalg.norm(moved)
     bound = table.best_certificate(moved, k=1, max_lists=1).bound
-    hopeless = int(np.argmax(-np.sort(-(chunks @ query)) <= bound)) + 1
+    hopeless = int(np.argmax(-np.sort(-(chunks @ query)) + 0.02 <= bound)) + 1
     assert table.best_certificate(moved, k=hopeless - 1, max_lists=1) is not None
     assert table.best_certificate(moved, k=hopeless, max_lists=1) is None
 
