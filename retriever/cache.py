@@ -19,7 +19,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
@@ -50,6 +50,7 @@ from retriever.packed_numbers import PackedNumbers
 from retriever.types import Hit, Tier
 
 _MAX_LISTS = 4  # that are read for one query; beyond, proofs hardly get better
+_MOST_GROWTH = 8  # times as long as it was made: reading such a list costs more than a search
 _UNIT_TOLERANCE = 1e-3
 
 
@@ -171,6 +172,8 @@ class RetrievalCache:
             check_vector(query, dimension=table.dimension if table is not None else None)
             max_lists = self._max_lists(max_chunks)
             nearby = table.best_certificate(query, k=k, max_lists=max_lists) if table is not None else None
+            if nearby is not None and table is not None:
+                self._shorten(view, space, table, nearby.texts)
             return self._used(space, nearby)
 
     def similar(
@@ -187,12 +190,15 @@ class RetrievalCache:
             if table is None:
                 return None
             check_vector(query, dimension=table.dimension)
-            return table.similar(
+            nearby = table.similar(
                 query,
                 threshold=self.similarity_threshold,
                 accept=lambda past: may_share(text, past),
                 max_lists=self._max_lists(max_chunks),
             )
+            if nearby is not None:
+                self._shorten(view, space, table, nearby.texts)
+            return nearby
 
     def decide(self, key: CalibrationKey, space: Space, nearby: Nearby, *, alignment: float) -> Decision:
         """Whether an answer from past queries is safe enough to be served, and if it is to be audited."""
@@ -349,10 +355,20 @@ class RetrievalCache:
             return table
         for entry in grown:
             key = ListKey(space, entry.text)
-            is_long = len(entry.chunks) > 2 * self.candidates
-            kept = table.tighten(view, entry.text, self.candidates, allowed) if is_long else entry
-            self._ledger.resize(key, bytes_of_list(key, kept))
+            if len(entry.chunks) > _MOST_GROWTH * self.candidates:
+                self._drop(key)
+            else:
+                self._ledger.resize(key, bytes_of_list(key, entry))
         return table
+
+    def _shorten(self, view: CorpusView, space: Space, table: ListTable, texts: Sequence[str]) -> None:
+        """Cuts those lists that have grown to twice their length; only when they are read, as that takes as
+        long as reading them, and after a large ingest all of them may have grown."""
+        for text in texts:
+            if table.length(text) > 2 * self.candidates:
+                allowed = view.matching(space.filters)
+                key, entry = ListKey(space, text), table.tighten(view, text, self.candidates, allowed)
+                self._ledger.resize(key, bytes_of_list(key, entry))
 
     def _used(self, space: Space, nearby: Nearby | None) -> Nearby | None:
         if nearby is not None:

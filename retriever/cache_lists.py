@@ -19,6 +19,8 @@ NUM_TOP_SCORES = 64
 _ROUNDING = 1e-4
 _CHOICE = 32  # past queries that a proof may be made of: those that prove the most each by itself
 _HOPE = 0.25  # more than that no proof has been seen to gain from further lists
+_MOST_PAIRS = 1 << 27  # of newcomers and lists that are compared at once: a second's work, or about
+_PAIRS_PER_PRODUCT = 1 << 24  # 64 MB
 _NEARER = 0.02  # by so much may the k best be nearer to a new query than they were to a past one
 _SPARSE = 256  # numbers up to so many times as many as there are on the lists are marked, not sorted
 
@@ -82,6 +84,10 @@ class ListTable:
     def dimension(self) -> int | None:
         """The length of the vectors; None while there are none."""
         return len(self._entries[0].vector) if self._entries else None
+
+    def length(self, text: str) -> int:
+        """How many chunks are on an entry's list."""
+        return len(self._entries[self._slots[text]].chunks)
 
     def put(self, entry: ListEntry) -> None:
         """Adds an entry, in place of an earlier one for the same text."""
@@ -182,19 +188,20 @@ class ListTable:
         """Brings the lists to the state of a view. The entries that grew; None if all had to be dropped.
 
         A chunk that went simply is not there when a list is read. One that came is put on the lists that it
-        could be missed on; on all others its similarity is below the radius, and they stay as they are.
+        could be missed on; on all others its similarity is below the radius, and they stay as they are. Where
+        so much came that comparing it all would hold up the searches, asking again costs less.
         """
         added = view.added_since(self.version)
         self.version = view.version
-        if added is None:  # the state is too old, or another corpus's
+        if added is not None and allowed is not None:
+            added = np.intersect1d(added, allowed)
+        # None: the state is too old, or another corpus's
+        if added is None or len(added) * len(self._entries) > _MOST_PAIRS:
             self.clear()
             return None
-        if allowed is not None:
-            added = np.intersect1d(added, allowed)
         if not len(added) or not self._entries:
             return []
-        numbers, vectors = view.vectors(added)
-        return self._insert(numbers, vectors)
+        return self._insert(view, added)
 
     def tighten(self, view: CorpusView, text: str, length: int, allowed: np.ndarray | None) -> ListEntry:
         """Shortens a list that has grown: to what still is there, and of that to the best `length` chunks.
@@ -219,17 +226,20 @@ class ListTable:
         self.put(entry)
         return entry
 
-    def _insert(self, numbers: np.ndarray, vectors: np.ndarray) -> list[ListEntry]:
-        changed = []
-        similarities = vectors @ self._vectors.rows.T
-        inside = similarities > self._radii[: len(self)] - _ROUNDING  # (chunks, entries)
-        for slot in np.flatnonzero(inside.any(axis=0)):
+    def _insert(self, view: CorpusView, added: np.ndarray) -> list[ListEntry]:
+        newcomers: dict[int, list[np.ndarray]] = {}  # by slot
+        step = max(_PAIRS_PER_PRODUCT // len(self._entries), 1)
+        for start in range(0, len(added), step):
+            numbers, vectors = view.vectors(added[start : start + step])
+            similarities = vectors @ self._vectors.rows.T
+            inside = similarities > self._radii[: len(self)] - _ROUNDING  # (chunks, entries)
+            for slot in np.flatnonzero(inside.any(axis=0)).tolist():
+                newcomers.setdefault(slot, []).append(numbers[inside[:, slot]])
+        for slot, numbers in newcomers.items():
             entry = self._entries[slot]
-            together = np.union1d(entry.chunks.unpacked(), numbers[inside[:, slot]])
-            entry = entry._replace(chunks=PackedNumbers(together))
-            self._entries[slot] = entry
-            changed.append(entry)
-        return changed
+            together = union([entry.chunks.unpacked(), *numbers])
+            self._entries[slot] = entry._replace(chunks=PackedNumbers(together))
+        return [self._entries[slot] for slot in newcomers]
 
     def _complete_list(self, query: np.ndarray) -> Nearby:
         slots, similarities = self._vectors.near(query)

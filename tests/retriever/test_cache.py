@@ -2,7 +2,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fakes import DIMENSION, FakeCorpus, FakeEmbedder, FakeView, embed, make_retriever
+from fakes import (
+    DIMENSION,
+    FakeCorpus,
+    FakeEmbedder,
+    FakeView,
+    brute_force,
+    embed,
+    found,
+    make_retriever,
+)
 
 from indexer.types import Filters
 from retriever import RetrievalCache, RetrievalSettings
@@ -155,6 +164,34 @@ def test_a_list_that_much_was_added_near_is_shortened_and_goes_on_serving():
     assert shorter.radius == pytest.approx(float(tilted(embed("query"), 0.2) @ embed("query")), abs=1e-6)
     assert cache.stats().num_lists == 1
     assert cache.stats().bytes <= size + 1000 * 3 + 1000  # the result, and no longer list
+
+
+def test_a_list_that_has_grown_is_cut_when_it_is_read_and_dropped_when_it_is_not_worth_reading():
+    corpus = spread_corpus(100)
+    cache = RetrievalCache(candidates=5)
+    retriever = make_retriever(corpus, cache=cache, settings=RetrievalSettings(ranking="dense", depth=5))
+    retriever.search("query", k=2)
+    retriever.search("elsewhere", k=2)
+
+    def lengths() -> dict[str, int]:
+        (table,) = cache._tables.values()
+        return {entry.text: len(entry.chunks) for entry in table}
+
+    for i in range(30):
+        corpus.add(f"near {i}", tilted(embed("query"), 0.005 * i))
+    assert retriever.search("elsewhere", k=1).tier == "certified"
+    assert lengths()["query"] == 35  # it takes a search's time to cut it, and nobody has asked for it
+    assert retriever.search("query", k=2).tier == "certified"
+    assert lengths()["query"] == 5
+    for i in range(40):
+        corpus.add(f"nearer {i}", tilted(embed("query"), 0.0001 * i))
+    bytes_before = cache.stats().bytes
+    assert retriever.search("elsewhere", k=2).tier == "certified"
+    assert set(lengths()) == {"elsewhere"}
+    assert cache.stats().bytes < bytes_before + 4000  # a result came, a list went
+    result = retriever.search("query", k=2)
+    assert result.tier == "miss"
+    assert found(result) == brute_force(corpus, "query", embed("query"), 2, retriever.settings, None)
 
 
 def test_what_is_gone_makes_no_list_longer():

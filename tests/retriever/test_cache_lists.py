@@ -6,6 +6,7 @@ from fakes import FakeVersion
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from retriever import cache_lists
 from retriever.cache_lists import ListEntry, ListTable
 from retriever.cache_vectors import QueryVectors
 from retriever.packed_numbers import PackedNumbers
@@ -65,6 +66,48 @@ def test_lists_are_not_read_where_the_proof_is_hopeless():
     hopeless = int(np.argmax(-np.sort(-(chunks @ query)) + 0.02 <= bound)) + 1
     assert table.best_certificate(moved, k=hopeless - 1, max_lists=1) is not None
     assert table.best_certificate(moved, k=hopeless, max_lists=1) is None
+
+
+class Later:
+    """A state in which some chunks are new; keeps how many vectors it was asked for at a time."""
+
+    version = FakeVersion(2, "t")
+
+    def __init__(self, chunks: np.ndarray, added: np.ndarray) -> None:
+        self._chunks, self._added = chunks, added
+        self.sizes: list[int] = []
+
+    def added_since(self, version: FakeVersion) -> np.ndarray:
+        return self._added
+
+    def vectors(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        self.sizes.append(len(numbers))
+        return numbers, self._chunks[numbers]
+
+
+def test_many_newcomers_are_compared_in_parts_and_put_on_every_list_that_they_belong_on(monkeypatch):
+    monkeypatch.setattr(cache_lists, "_PAIRS_PER_PRODUCT", 40)
+    rng = np.random.default_rng(0)
+    chunks, queries = units(rng, 400, 8), units(rng, 10, 8)
+    table = table_of(chunks[:200], queries, 20)
+    before = {entry.text: set(entry.chunks.unpacked().tolist()) for entry in table}
+    view = Later(chunks, np.arange(200, 400))
+    grown = table.follow(view, None)
+    assert (max(view.sizes), sum(view.sizes)) == (4, 200)
+    for entry in table:
+        new = 200 + np.flatnonzero(chunks[200:] @ entry.vector > entry.radius)
+        assert set(entry.chunks.unpacked().tolist()) == before[entry.text] | set(new.tolist())
+        assert (entry.text in {one.text for one in grown}) == bool(len(new))
+
+
+def test_where_more_came_than_could_be_compared_in_a_moment_the_lists_are_dropped(monkeypatch):
+    rng = np.random.default_rng(0)
+    chunks, queries = units(rng, 400, 8), units(rng, 10, 8)
+    for limit, dropped in ((2000, False), (1999, True)):
+        monkeypatch.setattr(cache_lists, "_MOST_PAIRS", limit)
+        table = table_of(chunks[:200], queries, 20)
+        assert (table.follow(Later(chunks, np.arange(200, 400)), None) is None) == dropped
+        assert len(table) == (0 if dropped else 10)
 
 
 MODES = {
