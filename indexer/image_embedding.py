@@ -1,7 +1,8 @@
 """Pictures and texts into unit vectors of one space, by a model with a tower for each (CLIP and its kin).
 
-Any folder or hub name that sentence-transformers loads, with weights in safetensors format and no code of its
-own: Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", ICML 2021.
+Any folder or hub name that sentence-transformers loads, or OpenCLIP where it is installed, with weights in
+safetensors format and no code of its own: Radford et al., "Learning Transferable Visual Models From Natural
+Language Supervision", ICML 2021.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from indexer import openclip
 from indexer.embedding import run_batch
 from indexer.embedding_errors import EmbeddingFailed, NotAnImageEmbedder
 from indexer.embedding_loading import DTYPES, no_progress_bars
@@ -32,8 +34,11 @@ _MAX_CONFIG_BYTES = 64 << 20
 _OWN_MODULES = "sentence_transformers."  # what else modules.json may name is code of the model's own
 
 
+_Encode = Callable[[list[Any]], "np.ndarray"]
+
+
 class _Loaded(NamedTuple):
-    model: SentenceTransformer
+    encode: _Encode  # pictures or texts into (n, dimension) rows of any length
     dimension: int
 
 
@@ -47,8 +52,14 @@ class ImageEmbedder:
 
     def __init__(self, name_or_path: str, *, device: str = "auto", dtype: str = "auto") -> None:
         self.name = name_or_path  # for messages
-        self.folder = find_model(name_or_path, marker=("modules.json", "config.json"))
-        self._config = _check_architecture(self.folder)
+        markers = ("modules.json", "config.json", openclip.CONFIG_NAME)
+        self.folder = find_model(name_or_path, marker=markers)
+        self._in_openclip_form = _has_only_openclips_form(self.folder)
+        if self._in_openclip_form:
+            _check_openclip(self.folder)
+            self._config: dict[str, Any] = {}
+        else:
+            self._config = _check_architecture(self.folder)
         self.fingerprint = _fingerprint(self.folder)
         if dtype not in DTYPES:
             raise EmbeddingFailed(f"There is no dtype {dtype!r}.", hint=f"Choose one of {', '.join(DTYPES)}.")
@@ -80,29 +91,24 @@ class ImageEmbedder:
     def _embed(self, items: list[Any], batch_size: int) -> np.ndarray:
         import numpy as np
 
-        model, dimension = self._loaded.get()
+        encode, dimension = self._loaded.get()
         rows = [np.zeros((0, dimension), np.float32)]
         with self._running:
             for start in range(0, len(items), batch_size):
-                rows.append(run_batch(_encoder(model), items[start : start + batch_size], dimension))
+                rows.append(run_batch(encode, items[start : start + batch_size], dimension))
         return np.concatenate(rows)
 
     def _load(self) -> _Loaded:
-        import torch
         from safetensors import SafetensorError
-        from sentence_transformers import SentenceTransformer
 
+        device = resolve_device(self._device)
         try:
             with no_progress_bars():
-                model = SentenceTransformer(
-                    str(self.folder),
-                    device=resolve_device(self._device),
-                    local_files_only=True,
-                    trust_remote_code=False,
-                    model_kwargs={"dtype": getattr(torch, self._dtype), "use_safetensors": True},
-                ).eval()
-            self._limit_texts(model)
-            dimension = _dimension(model)
+                if self._in_openclip_form:
+                    encode = openclip.load(self.folder, device=device, dtype=self._dtype)
+                else:
+                    encode = _encoder(self._load_with_the_library(device))
+            dimension = _dimension(encode)
         except (
             SafetensorError,
             OSError,
@@ -115,7 +121,21 @@ class ImageEmbedder:
         ) as error:
             reason = str(error).strip().split("\n")[0]
             raise _not_one(self.folder, f"it cannot be loaded ({reason})") from error
-        return _Loaded(model, dimension)
+        return _Loaded(encode, dimension)
+
+    def _load_with_the_library(self, device: str) -> SentenceTransformer:
+        import torch
+        from sentence_transformers import SentenceTransformer
+
+        model = SentenceTransformer(
+            str(self.folder),
+            device=device,
+            local_files_only=True,
+            trust_remote_code=False,
+            model_kwargs={"dtype": getattr(torch, self._dtype), "use_safetensors": True},
+        ).eval()
+        self._limit_texts(model)
+        return model
 
     def _limit_texts(self, model: SentenceTransformer) -> None:
         """Text towers have a fixed number of positions, which their tokenizers do not always state."""
@@ -125,7 +145,7 @@ class ImageEmbedder:
             model.max_seq_length = positions
 
 
-def _encoder(model: SentenceTransformer) -> Callable[[list[Any]], np.ndarray]:
+def _encoder(model: SentenceTransformer) -> _Encode:
     return lambda items: (
         model.encode(items, batch_size=len(items), show_progress_bar=False, convert_to_tensor=True)
         .float()
@@ -134,15 +154,33 @@ def _encoder(model: SentenceTransformer) -> Callable[[list[Any]], np.ndarray]:
     )
 
 
-def _dimension(model: SentenceTransformer) -> int:
+def _dimension(encode: _Encode) -> int:
     """The width of both towers' vectors, found by trying. ValueError where they have none in common."""
     from PIL import Image
 
-    encode = _encoder(model)
     (image,), (text,) = encode([Image.new("RGB", (64, 64), "gray")]), encode(["gray"])
     if image.shape != text.shape or image.ndim != 1:
         raise ValueError(f"pictures become {image.shape} numbers, texts {text.shape}")
     return len(image)
+
+
+def _has_only_openclips_form(folder: Path) -> bool:
+    """Whether a model is in OpenCLIP's form and in no other that is read: hub repositories may have both."""
+    if not (folder / openclip.CONFIG_NAME).is_file() or (folder / "modules.json").is_file():
+        return False
+    return not _has_towers(_read_json(folder / "config.json", default={}))
+
+
+def _check_openclip(folder: Path) -> None:
+    config = _read_json(folder / openclip.CONFIG_NAME, default={})
+    problem = openclip.why_not(config if isinstance(config, dict) else {}, folder)
+    if problem:
+        raise _not_one(folder, problem)
+    if not openclip.is_installed():
+        raise NotAnImageEmbedder(
+            f"{folder} holds a model in OpenCLIP's form, and open_clip is not installed.",
+            hint=openclip.INSTALL_HINT,
+        )
 
 
 def _check_architecture(folder: Path) -> dict[str, Any]:
@@ -155,10 +193,15 @@ def _check_architecture(folder: Path) -> dict[str, Any]:
             raise _not_one(folder, f"it needs code of its own ({module.get('type')}), which is not run")
     config = _read_json(folder / str(modules[0].get("path", "")) / "config.json", default={})
     config = config if isinstance(config, dict) else {}
-    if not all(isinstance(config.get(tower), dict) for tower in ("text_config", "vision_config")):
+    if not _has_towers(config):
         kind = config.get("model_type", "no transformer")
         raise _not_one(folder, f"it is {kind}, without a tower for pictures and one for texts")
     return config
+
+
+def _has_towers(config: Any) -> bool:
+    towers = ("text_config", "vision_config")
+    return isinstance(config, dict) and all(isinstance(config.get(tower), dict) for tower in towers)
 
 
 def _fingerprint(folder: Path) -> str:
