@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from types import MappingProxyType
+from typing import Any
 
 from indexer.parsers.failures import check_characters, no_text, nothing_readable
 from indexer.parsers.normalise import normalise_text, one_line
@@ -40,9 +40,9 @@ class DocumentBuilder:
         text = normalise_text(text).rstrip()
         body = text.lstrip("\n") if kind == "code" else text.lstrip()
         if body.strip():
-            name = one_line(normalise_text(name))
-            block = Block(kind, 0, 0, level=level, page=page, name=name, signature=signature)
-            self._append(block, body)
+            self._append(
+                kind, body, level=level, page=page, name=one_line(normalise_text(name)), signature=signature
+            )
 
     def heading(self, text: str, *, level: int, page: int | None = None) -> None:
         """Append a heading; it is always one line."""
@@ -61,18 +61,16 @@ class DocumentBuilder:
         kept = [(one_line(normalise_text(text)), box) for text, box in lines]
         kept = [(text, box) for text, box in kept if text]
         if kept:
-            text, boxes = "\n".join(text for text, _ in kept), tuple(box for _, box in kept)
-            block = Block(
+            boxes = tuple(box for _, box in kept)
+            self._append(
                 kind,
-                0,
-                0,
+                "\n".join(text for text, _ in kept),
                 level=level,
                 page=boxes[0].page,
                 name=name,
                 boxes=boxes,
                 signature=one_line(normalise_text(signature)),
             )
-            self._append(block, text)
 
     def drop_last(self) -> None:
         """Take the last block back: a heading below which nothing came."""
@@ -127,13 +125,12 @@ class DocumentBuilder:
             warnings=tuple(self._warnings),
         )
 
-    def _append(self, block: Block, text: str) -> None:
-        """Append a text as a block that does not know its place yet."""
+    def _append(self, kind: BlockKind, text: str, **block: Any) -> None:
         start = self._length + len(SEPARATOR) if self.blocks else 0
         self._length = start + len(text)
         check_characters(self._length, self.name, self.options)
         self._pieces.append(text)
-        self.blocks.append(replace(block, start=start, end=self._length))
+        self.blocks.append(Block(kind, start, self._length, **block))
 
 
 def source_document(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from operator import itemgetter
 from statistics import median
@@ -39,56 +40,48 @@ def scaled(segment: Segment, factor: float) -> Segment:
     return Segment(text, x0 * factor, y0 * factor, x1 * factor, y1 * factor, size * factor, bold, base)
 
 
-class Row(NamedTuple):
-    """Segments side by side, from left to right."""
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Segments side by side, from left to right, at least one.
+
+    What is asked of a row is worked out once: the search for tables and paragraphs asks many times.
+    """
 
     segments: tuple[Segment, ...]
+    text: str = field(init=False, repr=False, compare=False)  # the row as running text
+    x0: float = field(init=False, repr=False, compare=False)  # its edges
+    y0: float = field(init=False, repr=False, compare=False)
+    x1: float = field(init=False, repr=False, compare=False)
+    y1: float = field(init=False, repr=False, compare=False)
+    base: float = field(init=False, repr=False, compare=False)  # where the letters of the first segment stand
+    size: float = field(init=False, repr=False, compare=False)  # of the type of the first segment
+    bold: bool = field(init=False, repr=False, compare=False)  # all of the row
 
-    @property
-    def text(self) -> str:
-        """The row as running text."""
-        return " ".join(segment.text for segment in self.segments)
+    def __post_init__(self) -> None:
+        first = self.segments[0]
+        text, x0, y0, x1, y1, size, bold, base = first
+        if base is None:
+            base = y1
+        if len(self.segments) > 1:
+            text = " ".join([segment.text for segment in self.segments])
+            x1 = max([segment.x1 for segment in self.segments])
+            y0 = min([segment.y0 for segment in self.segments])
+            y1 = max([segment.y1 for segment in self.segments])
+            bold = all(segment.bold for segment in self.segments)
+        remember = object.__setattr__  # of a frozen object
+        remember(self, "text", text)
+        remember(self, "x0", x0)
+        remember(self, "y0", y0)
+        remember(self, "x1", x1)
+        remember(self, "y1", y1)
+        remember(self, "base", base)
+        remember(self, "size", size)
+        remember(self, "bold", bold)
 
     @property
     def cells(self) -> list[str]:
         """The row as that of a table."""
         return [clean_cell(segment.text) for segment in self.segments]
-
-    @property
-    def x0(self) -> float:
-        """Left edge."""
-        return self.segments[0].x0
-
-    @property
-    def x1(self) -> float:
-        """Right edge."""
-        return max(segment.x1 for segment in self.segments)
-
-    @property
-    def y0(self) -> float:
-        """Upper edge."""
-        return min(segment.y0 for segment in self.segments)
-
-    @property
-    def y1(self) -> float:
-        """Lower edge."""
-        return max(segment.y1 for segment in self.segments)
-
-    @property
-    def base(self) -> float:
-        """Where the letters of the first segment stand."""
-        first = self.segments[0]
-        return first.y1 if first.base is None else first.base
-
-    @property
-    def size(self) -> float:
-        """Size of the type of the first segment."""
-        return self.segments[0].size
-
-    @property
-    def bold(self) -> bool:
-        """Whether all of the row is bold."""
-        return all(segment.bold for segment in self.segments)
 
     def box(self, page: int) -> Box:
         """Where the row stands."""

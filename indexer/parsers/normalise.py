@@ -12,7 +12,6 @@ _NEWLINES = re.compile("\r\n|[\r\x0b\x0c\x85\u2028\u2029]")
 _CONTROLS = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ufeff]")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _SPACES = re.compile(r"[^\S\n]+")
-_BLANKS = re.compile(r"\s+")
 _LIGATURES = str.maketrans(
     {
         "\ufb00": "ff",
@@ -32,6 +31,8 @@ _LIGATURES = str.maketrans(
 
 def normalise_text(text: str) -> str:
     """Bring text into the form of `ParsedDocument.text`; idempotent."""
+    if text.isascii() and text.isprintable():  # as most lines are
+        return text
     if _NEWLINES.search(text):
         text = _NEWLINES.sub("\n", text)
     if _CONTROLS.search(text):
@@ -43,7 +44,7 @@ def normalise_text(text: str) -> str:
 
 def normalise_typesetting(text: str) -> str:
     """Undo what typesetting does to text: ligatures, fixed spaces, invisible break marks."""
-    return text.translate(_LIGATURES)
+    return text if text.isascii() else text.translate(_LIGATURES)
 
 
 def collapse_spaces(text: str) -> str:
@@ -53,4 +54,4 @@ def collapse_spaces(text: str) -> str:
 
 def one_line(text: str) -> str:
     """All the text on one line, single-spaced."""
-    return _BLANKS.sub(" ", text).strip()
+    return " ".join(text.split())

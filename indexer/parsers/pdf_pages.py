@@ -24,6 +24,7 @@ _GARBAGE = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ufffd\ue000-\uf8ff\U000f0000
 _WIDE_GAP = 1.5  # of the size of the type: parts cells and columns
 _SPACE = 0.15  # of the size of the type: parts words
 _OVERLAP = 0.2  # of the size of the type: how far letters may reach into what follows
+_LONGEST_FONT_NAME = 128  # bytes
 _LONGEST_HEADING_LINE = 120  # characters; only lines that may be headings are asked for their font
 _SAMPLED_CHARACTERS = 64
 _MOST_GARBAGE = 0.15  # of a page's characters
@@ -55,7 +56,7 @@ def read_page(page: pypdfium2.PdfPage) -> PageText:
     textpage = page.get_textpage()
     try:
         characters = _characters(textpage)
-        lines = list(_lines(textpage, characters, placement(page)))
+        lines = list(_LineReader(textpage, characters, placement(page)).lines())
         unmapped = _unmapped_share(textpage, characters)
     finally:
         textpage.close()
@@ -122,94 +123,130 @@ class _Type(NamedTuple):
     base: float
 
 
-def _lines(textpage: pypdfium2.PdfTextPage, characters: str, place: _Place) -> Iterator[Row]:
-    """pdfium's lines, each cut into segments at its wide gaps."""
-    import pypdfium2.raw as pdfium
+class _LineReader:
+    """Reads pdfium's lines of one page, each cut into segments at its wide gaps.
 
-    raw = textpage.raw
-    edges = [ctypes.c_double() for _ in range(4)]
-    left, top, right, bottom = edges
-    for match in _LINE.finditer(characters):
-        text = match.group()
-        start, end = match.start() + len(text) - len(text.lstrip()), match.start() + len(text.rstrip())
-        if start >= end:
-            continue
-        boxes = []
-        for index in range(pdfium.FPDFText_CountRects(raw, start, end - start)):
-            if pdfium.FPDFText_GetRect(raw, index, *edges) and right.value > left.value:
-                boxes.append(place(left.value, bottom.value, right.value, top.value))
-        if not boxes:
-            continue
-        kind = _type(raw, start, end, place)
-        if _has_wide_gap(boxes, kind.size):
-            yield Row(tuple(_cut(raw, characters, start, end, kind, place)))
-        else:
-            yield Row((_segment(characters[start:end], boxes, kind),))
+    A book has tens of thousands of lines: what pdfium writes its answers into is made once a page.
+    """
+
+    def __init__(self, textpage: pypdfium2.PdfTextPage, characters: str, place: _Place) -> None:
+        import pypdfium2.raw as pdfium
+
+        self._pdfium = pdfium
+        self._raw = textpage.raw
+        self._characters = characters
+        self._place = place
+        self._edges = [ctypes.c_double() for _ in range(4)]
+        self._matrix, self._x, self._y = pdfium.FS_MATRIX(), ctypes.c_double(), ctypes.c_double()
+        self._font, self._flags = ctypes.create_string_buffer(_LONGEST_FONT_NAME), ctypes.c_int()
+        self._bold_fonts: dict[bytes, bool] = {}
+
+    def lines(self) -> Iterator[Row]:
+        """The lines that have a place."""
+        for match in _LINE.finditer(self._characters):
+            text = match.group()
+            start, end = match.start() + len(text) - len(text.lstrip()), match.start() + len(text.rstrip())
+            boxes = self._boxes(start, end) if start < end else []
+            if not boxes:
+                continue
+            kind = self._type(start, end)
+            if _has_wide_gap(boxes, kind.size):
+                segments = tuple(self._cut(start, end, kind))
+                if segments:
+                    yield Row(segments)
+            else:
+                yield Row((_segment(self._characters[start:end], boxes, kind),))
+
+    def _boxes(self, start: int, end: int) -> list[Bounds]:
+        """Of the runs of one height and font that a line consists of."""
+        left, top, right, bottom = edges = self._edges
+        raw, place, rectangle = self._raw, self._place, self._pdfium.FPDFText_GetRect
+        return [
+            place(left.value, bottom.value, right.value, top.value)
+            for index in range(self._pdfium.FPDFText_CountRects(raw, start, end - start))
+            if rectangle(raw, index, *edges) and right.value > left.value
+        ]
+
+    def _type(self, start: int, end: int) -> _Type:
+        """Size, weight and base line of a line, of three characters: a raised digit does not decide."""
+        middle = (start + end) // 2
+        size, base = self._size_and_base(start)
+        if start < middle and (size, base) != (another := self._size_and_base(middle)):
+            set_as = [(size, base), another]
+            if middle < end - 1:
+                set_as.append(self._size_and_base(end - 1))
+            size, base = (median(values) for values in zip(*set_as, strict=True))
+        bold = (  # a bold word within a line does not make the line bold
+            end - start <= _LONGEST_HEADING_LINE
+            and self._is_bold(middle)
+            and self._is_bold(start)
+            and self._is_bold(end - 1)
+        )
+        return _Type(size, bold, base)
+
+    def _size_and_base(self, index: int) -> tuple[float, float]:
+        """Of one character."""
+        pdfium, raw, matrix, x, y = self._pdfium, self._raw, self._matrix, self._x, self._y
+        scale = math.hypot(matrix.c, matrix.d) if pdfium.FPDFText_GetMatrix(raw, index, matrix) else 1.0
+        pdfium.FPDFText_GetCharOrigin(raw, index, x, y)
+        base = self._place(x.value, y.value, x.value, y.value)[3]
+        return pdfium.FPDFText_GetFontSize(raw, index) * scale, base
+
+    def _is_bold(self, index: int) -> bool:
+        """Whether a character is set in a bold font."""
+        font = self._font
+        length = self._pdfium.FPDFText_GetFontInfo(self._raw, index, font, _LONGEST_FONT_NAME, self._flags)
+        if not 0 < length <= _LONGEST_FONT_NAME:
+            return False
+        name = font.value
+        if name not in self._bold_fonts:
+            self._bold_fonts[name] = _BOLD.search(name.decode("latin-1")) is not None
+        return self._bold_fonts[name]
+
+    def _cut(self, start: int, end: int, kind: _Type) -> Iterator[Segment]:
+        """One line's characters as segments, cut where two of them stand far apart."""
+        left, right, bottom, top = self._edges
+        character_box, raw, place = self._pdfium.FPDFText_GetCharBox, self._raw, self._place
+        text: list[str] = []
+        boxes: list[Bounds] = []
+        for index in range(start, end):
+            character = self._characters[index]
+            if not character.isspace() and character_box(raw, index, left, right, bottom, top):
+                box = place(left.value, bottom.value, right.value, top.value)
+                if boxes and max(box[0] - boxes[-1][2], boxes[-1][0] - box[2]) > _WIDE_GAP * kind.size:
+                    yield _segment("".join(text).strip(), boxes, kind)
+                    text, boxes = [], []
+                boxes.append(box)
+            text.append(character)
+        if boxes:
+            yield _segment("".join(text).strip(), boxes, kind)
 
 
 def _segment(text: str, boxes: list[Bounds], kind: _Type) -> Segment:
-    x0, y0 = min(box[0] for box in boxes), min(box[1] for box in boxes)
-    x1, y1 = max(box[2] for box in boxes), max(box[3] for box in boxes)
+    x0, y0, x1, y1 = _union(boxes)
     return Segment(normalise_typesetting(text), x0, y0, x1, y1, kind.size or y1 - y0, kind.bold, kind.base)
 
 
-def _type(raw: object, start: int, end: int, place: _Place) -> _Type:
-    """Size, weight and base line of a line; of three characters, so that a raised digit does not decide."""
-    import pypdfium2.raw as pdfium
-
-    matrix, x, y = pdfium.FS_MATRIX(), ctypes.c_double(), ctypes.c_double()
-    sizes, bases = [], []
-    for index in {start, (start + end) // 2, end - 1}:
-        scale = math.hypot(matrix.c, matrix.d) if pdfium.FPDFText_GetMatrix(raw, index, matrix) else 1.0
-        sizes.append(pdfium.FPDFText_GetFontSize(raw, index) * scale)
-        pdfium.FPDFText_GetCharOrigin(raw, index, x, y)
-        bases.append(place(x.value, y.value, x.value, y.value)[3])
-    bold = end - start <= _LONGEST_HEADING_LINE and all(
-        _is_bold(raw, index) for index in ((start + end) // 2, start, end - 1)
-    )
-    return _Type(median(sizes), bold, median(bases))
-
-
-def _is_bold(raw: object, index: int) -> bool:
-    """Whether a character is set in a bold font; a bold word within a line does not make the line bold."""
-    import pypdfium2.raw as pdfium
-
-    name, flags = ctypes.create_string_buffer(128), ctypes.c_int()
-    length = pdfium.FPDFText_GetFontInfo(raw, index, name, 128, flags)
-    return 0 < length <= 128 and _BOLD.search(name.value.decode("latin-1")) is not None
+def _union(boxes: list[Bounds]) -> Bounds:
+    if len(boxes) == 1:
+        return boxes[0]
+    lefts, tops, rights, bottoms = zip(*boxes, strict=True)
+    return min(lefts), min(tops), max(rights), max(bottoms)
 
 
 def _has_wide_gap(boxes: list[Bounds], size: float) -> bool:
-    if len(boxes) < 2 or max(box[3] for box in boxes) - min(box[1] for box in boxes) > 3 * size:
-        return False  # one run, or text that runs upwards
-    spans = sorted((box[0], box[2]) for box in boxes)
-    right = spans[0][1]
-    for x0, x1 in spans[1:]:
-        if x0 - right > _WIDE_GAP * size:
+    if len(boxes) < 2:
+        return False
+    _, top, _, bottom = _union(boxes)
+    if bottom - top > 3 * size:
+        return False  # text that runs upwards
+    ordered = sorted(boxes)
+    right, wide = ordered[0][2], _WIDE_GAP * size
+    for x0, _, x1, _ in ordered:
+        if x0 - right > wide:
             return True
         right = max(right, x1)
     return False
-
-
-def _cut(raw: object, characters: str, start: int, end: int, kind: _Type, place: _Place) -> Iterator[Segment]:
-    """One line's characters as segments, cut where two of them stand far apart."""
-    import pypdfium2.raw as pdfium
-
-    left, right, bottom, top = (ctypes.c_double() for _ in range(4))
-    text: list[str] = []
-    boxes: list[Bounds] = []
-    for index in range(start, end):
-        if not characters[index].isspace() and pdfium.FPDFText_GetCharBox(
-            raw, index, left, right, bottom, top
-        ):
-            box = place(left.value, bottom.value, right.value, top.value)
-            if boxes and max(box[0] - boxes[-1][2], boxes[-1][0] - box[2]) > _WIDE_GAP * kind.size:
-                yield _segment("".join(text).strip(), boxes, kind)
-                text, boxes = [], []
-            boxes.append(box)
-        text.append(characters[index])
-    if boxes:
-        yield _segment("".join(text).strip(), boxes, kind)
 
 
 def _in_order(lines: list[Row]) -> list[Row]:

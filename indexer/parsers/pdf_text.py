@@ -88,6 +88,7 @@ class PdfWriter:
     def __init__(self, builder: DocumentBuilder, outline: Outline) -> None:
         self._builder = builder
         self._outline = outline
+        self._outline_depth = outline.depth
         self._waiting: deque[PageContent] = deque()
         self._running = RunningRows()
         self._sizes: Counter[float] = Counter()
@@ -185,7 +186,7 @@ class PdfWriter:
             return level
         sizes = self._heading_sizes()
         size = _rounded(block.rows[0].size)
-        below_outline = self._outline.depth
+        below_outline = self._outline_depth
         if size > sizes.body * _LARGER and sum(character.isalpha() for character in text) > 1:
             return below_outline + sum(larger > size for larger in sizes.large) + 1
         is_bold_line = block.rows[0].bold and len(block.rows) == 1 and size >= 0.95 * sizes.body

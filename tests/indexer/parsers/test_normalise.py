@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import unicodedata
 
 from hypothesis import given
@@ -38,3 +39,13 @@ def test_ligatures_and_invisible_breaks_of_typesetting_are_undone() -> None:
 def test_spaces_collapse_within_lines_and_over_all() -> None:
     assert collapse_spaces("  a \t b \n  c ") == "a b\nc"
     assert one_line(" a \n\n b\t c ") == "a b c"
+
+
+def test_what_a_regular_expression_calls_blank_parts_words_and_nothing_else_does() -> None:
+    characters = "".join(map(chr, range(0x3001)))  # the last blank is U+3000
+    assert [c for c in characters if one_line(f" a{c}b ") == "a b"] == re.findall(r"\s", characters)
+
+
+def test_of_ascii_only_control_characters_change() -> None:
+    changed = [c for c in map(chr, range(128)) if normalise_text(f"a{c}b") != f"a{c}b"]
+    assert changed == [c for c in map(chr, range(128)) if (c < " " or c == "\x7f") and c not in "\n\t"]
