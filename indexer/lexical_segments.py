@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from indexer.lexical_terms import TERMS_VERSION, term_counts
+from indexer.lexical_terms import TERMS_VERSION, TermNumbers
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS lexical_state (
@@ -47,6 +47,7 @@ CREATE TABLE IF NOT EXISTS lexical_removed (
 SLOTS_PER_SEGMENT = 1 << 16
 MERGE_FANOUT = 8
 _BYTES_PER_POSTING = 3
+_CHUNKS_INVERTED_AT_ONCE = 4096  # some megabytes; a segment is large when it is made anew from a whole index
 
 
 class Segment(NamedTuple):
@@ -171,27 +172,50 @@ def _read_arrays(connection: sqlite3.Connection, segment: int) -> tuple[np.ndarr
 
 def _write_batch(connection: sqlite3.Connection, batch: Sequence[tuple[int, str]]) -> None:
     """Inverts a batch of texts into a new segment."""
-    numbers: dict[str, int] = {}
-    terms, slots, counts, lengths = array("i"), array("H"), array("B"), []  # compact: there are many postings
-    for slot, (_, text) in enumerate(batch):
-        of_chunk = term_counts(text)
-        lengths.append(of_chunk.total())
-        for term, count in of_chunk.items():
-            terms.append(numbers.setdefault(term, len(numbers)))
-            slots.append(slot)
-            counts.append(min(count, 255))
+    numbers = TermNumbers()
+    parts = []
+    for start in range(0, len(batch), _CHUNKS_INVERTED_AT_ONCE):
+        texts = [text for _, text in batch[start : start + _CHUNKS_INVERTED_AT_ONCE]]
+        parts.append(_inverted(texts, numbers, first_slot=start))
     chunks = np.array([chunk for chunk, _ in batch], "<i8")
-    term_of = np.frombuffer(terms, np.intc)
+    term_of = np.concatenate([part.terms for part in parts])
     by_term = np.argsort(term_of, kind="stable")  # slots stay in rising order within a term
-    ends = np.cumsum(np.bincount(term_of, minlength=len(numbers)))
     _write_segment(
         connection,
-        (chunks, np.array(lengths, "<i4")),
-        list(numbers),
-        ends,
+        (chunks, np.concatenate([part.lengths for part in parts])),
+        list(numbers.terms),
+        np.cumsum(np.bincount(term_of, minlength=len(numbers.terms))),
         Postings(
-            np.frombuffer(slots, np.uint16)[by_term].astype("<u2"), np.frombuffer(counts, np.uint8)[by_term]
+            np.concatenate([part.slots for part in parts])[by_term],
+            np.concatenate([part.counts for part in parts])[by_term],
         ),
+    )
+
+
+class _Inverted(NamedTuple):
+    """What some texts hold: a row for each term of each text, by rising number of the term, then by slot."""
+
+    terms: np.ndarray  # (n,) int32
+    slots: np.ndarray  # (n,) uint16
+    counts: np.ndarray  # (n,) uint8
+    lengths: np.ndarray  # (texts,) int32 number of terms, each as often as it occurs
+
+
+def _inverted(texts: Sequence[str], numbers: TermNumbers, *, first_slot: int) -> _Inverted:
+    occurrences, ends = array("i"), []
+    for text in texts:
+        occurrences.extend(numbers.of_text(text))
+        ends.append(len(occurrences))
+    lengths = np.diff([0, *ends])
+    slots = np.repeat(np.arange(len(texts)), lengths)
+    keys = np.frombuffer(occurrences, np.intc) * np.int64(len(texts)) + slots
+    keys, counts = np.unique(keys, return_counts=True)
+    terms, slots = np.divmod(keys, len(texts))
+    return _Inverted(
+        terms.astype(np.int32),
+        (first_slot + slots).astype("<u2"),
+        np.minimum(counts, 255).astype(np.uint8),
+        lengths.astype("<i4"),
     )
 
 
@@ -207,16 +231,13 @@ def _write_segment(
     cursor = connection.execute(
         "INSERT INTO lexical_segments (chunks, lengths) VALUES (?, ?)", (chunks.tobytes(), lengths.tobytes())
     )
-    bounds = dict(zip(terms, zip([0, *ends.tolist()], ends.tolist(), strict=False), strict=True))
+    slots, counts = postings.slots.tobytes(), postings.counts.tobytes()
+    bounds = zip(terms, [0, *ends.tolist()], ends.tolist(), strict=False)
     connection.executemany(
         "INSERT INTO lexical_postings VALUES (?, ?, ?)",
         (
-            (
-                cursor.lastrowid,
-                term,
-                postings.slots[start:end].tobytes() + postings.counts[start:end].tobytes(),
-            )
-            for term, (start, end) in sorted(bounds.items())  # sorted: the B-tree only ever appends
+            (cursor.lastrowid, term, slots[2 * start : 2 * end] + counts[start:end])
+            for term, start, end in sorted(bounds)  # sorted: the B-tree only ever appends
             if end > start
         ),
     )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Iterator
 from functools import lru_cache
+from itertools import chain
 
 from indexer.stemming import stem
 
@@ -45,6 +47,23 @@ def term_counts(text: str) -> Counter[str]:
         for term in _terms_of_word(word):
             counts[term] += count
     return counts
+
+
+class TermNumbers(dict[str, tuple[int, ...]]):
+    """Numbers terms as they come, and knows by word those of the terms that it stands for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.terms: dict[str, int] = {}  # in the order of their numbers
+
+    def of_text(self, text: str) -> Iterator[int]:
+        """Of each term of a text, as often as it occurs."""
+        return chain.from_iterable(map(self.__getitem__, _words(text)))
+
+    def __missing__(self, word: str) -> tuple[int, ...]:
+        numbers = tuple(self.terms.setdefault(term, len(self.terms)) for term in _terms_of_word(word))
+        self[word] = numbers
+        return numbers
 
 
 def query_terms(text: str) -> Counter[str]:

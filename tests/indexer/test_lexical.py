@@ -41,6 +41,26 @@ def brute_force(chunks: dict[int, str], query: str) -> dict[int, float]:
     return dict(scores)
 
 
+@pytest.mark.parametrize("at_once", [1, 3, 100])
+def test_a_segment_says_which_slots_hold_a_term_and_how_often(
+    connection, monkeypatch: pytest.MonkeyPatch, at_once: int
+):
+    """However many texts are taken together to find that out."""
+    monkeypatch.setattr(lexical_segments, "_CHUNKS_INVERTED_AT_ONCE", at_once)
+    texts = ["amber getValue", "", "basin amber amber", "value " * 300, "!!!", "getValue basin"]
+    lexical_segments.add_chunks(connection, list(enumerate(texts, 10)))
+    (segment,) = lexical_segments.read_segments(connection)
+    counts = [term_counts(text) for text in texts]
+    assert segment.chunks.tolist() == list(range(10, 16))
+    assert segment.lengths.tolist() == [of_text.total() for of_text in counts]
+    rows = connection.execute("SELECT term, postings FROM lexical_postings ORDER BY term").fetchall()
+    found = {term: lexical_segments.Postings.decode(blob) for term, blob in rows}
+    assert set(found) == set().union(*counts)
+    for term, postings in found.items():
+        expected = [(slot, min(c[term], 255)) for slot, c in enumerate(counts) if term in c]
+        assert list(zip(postings.slots.tolist(), postings.counts.tolist(), strict=True)) == expected
+
+
 def check(connection, index, chunks, query, k, allowed=None):
     (hits,) = index.search(connection, [query], k, allowed=allowed)
     expected = brute_force(chunks, query)
