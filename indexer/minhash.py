@@ -13,7 +13,8 @@ import numpy as np
 
 NUM_BINS = 128
 MIN_FILLED_BINS = 32  # texts of some 50 characters; shorter ones are alike by accident
-_SHINGLE_CHARACTERS = 16
+_SHINGLE_CHARACTERS = 16  # a power of two
+_FACTOR = 0x9E3779B97F4A7C15
 _MAX_CHARACTERS = 2_000_000  # of a text that are compared: memory stays below 100 MB
 _ROWS_PER_BAND = 4  # pairs of similarity 0.8 share one of the 32 bands all but surely, those of 0.2 rarely
 _EMPTY = np.uint32(0xFFFFFFFF)
@@ -28,15 +29,24 @@ def signature(text: str) -> np.ndarray:
     count = len(codes) - _SHINGLE_CHARACTERS + 1
     if count < 1:
         return smallest
-    hashes = np.zeros(count, np.uint64)
-    for offset in range(_SHINGLE_CHARACTERS):  # polynomials modulo 2**64, all of them at once
-        hashes *= np.uint64(0x9E3779B97F4A7C15)
-        hashes += codes[offset : offset + count]
+    hashes = _polynomials(codes)
     _mix(hashes)
     bins = (hashes >> np.uint64(57)).astype(np.intp)
     values = ((hashes >> np.uint64(25)) & np.uint64(0xFFFFFFFF)).astype(np.uint32)
     np.minimum.at(smallest, bins, values)
     return smallest
+
+
+def _polynomials(codes: np.ndarray) -> np.ndarray:
+    """(n - 15,) uint64: of each run of 16, the polynomial with these coefficients, modulo 2**64.
+
+    That of a run of 2 m is made of those of its halves, h(i) * factor**m + h(i + m), so four steps do.
+    """
+    hashes, power, length = codes, _FACTOR, 1
+    while length < _SHINGLE_CHARACTERS:
+        hashes = hashes[:-length] * np.uint64(power) + hashes[length:]
+        power, length = power * power % 2**64, 2 * length
+    return hashes
 
 
 def similar_pairs(signatures: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from store_fakes import HashingEmbedder
 
+from indexer import minhash
 from indexer import near_duplicates as module
 from indexer.index import Index
 from indexer.minhash import signature, similar_pairs
@@ -38,6 +39,17 @@ def test_the_estimate_is_near_the_true_jaccard_similarity(changed_words: int):
     left, right = ({text[i : i + 16] for i in range(len(text) - 15)} for text in texts)
     _, similarities = similar_pairs(np.stack([signature(text) for text in texts]), 0.1)
     assert similarities.tolist() == pytest.approx([len(left & right) / len(left | right)], abs=0.14)
+
+
+def test_every_run_of_16_characters_has_its_own_polynomial():
+    codes = np.arange(3, 43, dtype=np.uint64) ** np.uint64(9)
+    expected = []
+    for start in range(25):
+        total = 0
+        for code in codes[start : start + 16].tolist():
+            total = total * minhash._FACTOR + code
+        expected.append(total % 2**64)
+    assert minhash._polynomials(codes).tolist() == expected
 
 
 def test_case_and_white_space_make_no_difference_and_short_texts_are_not_compared():
