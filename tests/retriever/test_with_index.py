@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +121,47 @@ def test_what_is_certified_over_an_index_that_has_outgrown_the_exact_search_is_t
         with grown.view() as view:
             assert not view.is_exact
     assert certified > 10
+
+
+def test_threads_that_search_while_files_come_and_go_get_what_is_true_at_that_moment(
+    index, embedder, tmp_path
+):
+    folder = tmp_path / "files"
+    for i in range(30):
+        write(folder, f"{i}.txt", i)
+    index.ingest([folder])
+    retriever = Retriever(index, embedder, cache=RetrievalCache(candidates=10, max_bytes=60_000))
+    wrong, tiers, done = [], Counter(), threading.Event()
+    filters = Filters(path_glob="*/1*.txt")
+
+    def ask() -> None:
+        is_last = False
+        while not is_last:
+            is_last = done.is_set()  # once more when nothing changes any longer
+            for query in QUERIES:
+                for restriction in (None, filters):
+                    before = index.refreshed_version()
+                    cached = retriever.search(query, k=3, filters=restriction)
+                    true = retriever.search(query, k=3, filters=restriction, use_cache=False)
+                    if index.refreshed_version() == before:
+                        tiers[cached.tier] += 1
+                        if ids(cached) != ids(true):
+                            wrong.append((query, restriction, cached.tier))
+
+    with ThreadPoolExecutor(3) as threads:
+        asking = [threads.submit(ask) for _ in range(3)]
+        try:
+            for step in range(5):
+                write(folder, f"1{step}0.txt", 1000 + step)
+                (folder / f"{step}.txt").unlink()
+                (folder / f"1{step}.txt").rename(folder / f"moved {step}.txt")
+                index.ingest([folder], prune=True)
+        finally:
+            done.set()
+        for one in asking:
+            one.result()
+    assert wrong == []
+    assert tiers["exact"] + tiers["certified"] > 0
 
 
 def every_vector(index: Index, embedder, query: str, filters: Filters | None) -> list[tuple[str, float]]:
