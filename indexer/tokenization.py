@@ -9,20 +9,26 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from indexer.word_pieces import WordPieces, word_pieces
+from indexer.token_sums import TokenSums
+from indexer.word_pieces import PartCounts, WordPieces, word_pieces
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
+    from indexer.token_windows import WindowReader
+
 LONGEST_UNIT = 24  # characters; a longer run without a space is divided at token boundaries
 _SLICE = 4096  # characters of one endless word that are tokenised at a time
 _REMEMBERED_WORDS = 100_000
+_REMEMBERED_BYTES = 8 << 20  # of parts of words
+_WORTH_NUMPY = 500_000  # characters; so many take longer to count word by word than numpy takes to load
 _LONGEST_REMEMBERED_WORD = 64
 _WORD = re.compile(r"\S+")
 # BERT's normaliser deletes these, Python calls some of them whitespace: with them, words do not add up.
@@ -51,21 +57,41 @@ class ChunkTokenizer:
         added = _num_special_tokens(specification)
         self.num_special_tokens = self._tokenizer.num_special_tokens if added is None else added
         self.words_add_up = _words_add_up(specification)
-        self._counts = _WordCounts(self._tokenizer, word_pieces(specification))
+        self._pieces = word_pieces(specification)
+        self._counts = _WordCounts(self._tokenizer, self._pieces)
+        self._reader: WindowReader | None = None  # once it is worth what its library takes to load
+        self._num_characters = 0  # of texts that `sums` were asked of
 
     def count(self, text: str) -> int:
         """Exact number of tokens of `text`; meant for texts of chunk size."""
         if self.is_additive(text):
-            return sum(map(self._counts.__getitem__, text.split()))
+            return self._sum(text)
         return len(self._tokenizer.encode(text, add_special_tokens=False))
 
     def estimate(self, text: str) -> int:
         """Number of tokens of `text`: exact where `is_additive`, else close; linear however long it is."""
-        return sum(map(self._counts.__getitem__, text.split()))
+        return self._sum(text)
+
+    def sums(self, text: str) -> TokenSums:
+        """The tokens of every stretch of one text."""
+        self._num_characters += len(text)
+        if self._pieces is None or not self.words_add_up:
+            return TokenSums(text, self)
+        if self._reader is None and self._num_characters < _WORTH_NUMPY and "numpy" not in sys.modules:
+            return TokenSums(text, self)
+        from indexer.window_sums import WindowSums
+
+        if self._reader is None:
+            self._reader = self._window_reader(self._pieces)
+        return WindowSums(text, self, self._reader)
 
     def is_additive(self, text: str) -> bool:
         """Whether the tokens of `text` are exactly the sum of its words' tokens."""
         return self.words_add_up and _CONTROL.search(text) is None
+
+    def _sum(self, text: str) -> int:
+        tokens = None if self._reader is None else self._reader.count(text)
+        return sum(map(self._counts.__getitem__, text.split())) if tokens is None else tokens
 
     def units(self, text: str, start: int, end: int) -> Iterator[TokenUnit]:
         """The words of text[start:end] in order, long ones divided: cutting before any unit is allowed.
@@ -87,6 +113,9 @@ class ChunkTokenizer:
 
     def truncate(self, text: str, max_tokens: int) -> str:
         """The longest prefix of `text` that ends with a unit and has at most `max_tokens` tokens."""
+        is_short = len(text) <= min(_SLICE, LONGEST_UNIT * max_tokens)
+        if is_short and self.is_additive(text) and self._sum(text) <= max_tokens:
+            return text.strip()
         cut, total = 0, 0
         for unit in self.units(text, 0, len(text)):
             total += unit.tokens
@@ -114,6 +143,14 @@ class ChunkTokenizer:
             yield TokenUnit(unit_start, slice_end, tokens)
             start = slice_end
 
+    def _window_reader(self, pieces: WordPieces) -> WindowReader:
+        from indexer.characters import CharacterTable
+        from indexer.token_windows import WindowReader
+
+        characters = CharacterTable(self._tokenizer.parts, lowercase=pieces.lowercase)
+        parts = PartCounts(pieces, max_bytes=_REMEMBERED_BYTES)
+        return WindowReader(characters, parts, self._counts, longest_unit=LONGEST_UNIT, longest_word=_SLICE)
+
 
 class _LibraryTokenizer:
     """Loaded when it is first needed: a parse worker is done with many a file sooner than that takes."""
@@ -123,6 +160,12 @@ class _LibraryTokenizer:
 
     def encode(self, text: str, *, add_special_tokens: bool) -> Encoding:
         return self._loaded.encode(text, add_special_tokens=add_special_tokens)
+
+    def parts(self, text: str) -> list[str]:
+        """What the model reads of a text, part by part, each by itself."""
+        normalizer = self._loaded.normalizer
+        normal = text if normalizer is None else normalizer.normalize_str(text)
+        return [part for part, _ in self._loaded.pre_tokenizer.pre_tokenize_str(normal)]
 
     @property
     def num_special_tokens(self) -> int:

@@ -8,9 +8,11 @@ the longest known piece, again and again (WordPiece; Wu et al., 2016, arXiv 1609
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+_LONGEST_REMEMBERED_PART = 64
+_ENTRY_BYTES = 120  # of a remembered part besides its characters
 # Letters and digits stay together, everything else that can be seen is punctuation and stands alone.
 _ASCII_PART = re.compile(r"[A-Za-z0-9]+|[!-/:-@\[-`{-~]")
 
@@ -23,7 +25,7 @@ class WordPieces(NamedTuple):
     longest_part: int  # characters; a longer one is a single unknown token
     longest_piece: int
     lowercase: bool
-    special: Collection[str]  # texts that are tokens of their own wherever they occur
+    special: Sequence[str]  # texts that are tokens of their own wherever they occur
 
     def count(self, word: str) -> int | None:
         """The number of tokens of a word without spaces or control characters; None if it is not plain."""
@@ -31,23 +33,52 @@ class WordPieces(NamedTuple):
             return None
         total = 0
         for part in _ASCII_PART.findall(word.lower() if self.lowercase else word):
-            total += 1 if part in self.vocabulary else self._pieces(part)
+            total += 1 if part in self.vocabulary else len(self.lengths(part))
         return total
 
-    def _pieces(self, part: str) -> int:
-        """Of what is not a token as a whole; one, the unknown token, where some of it is not known."""
-        length, start, pieces = len(part), 0, 0
+    def lengths(self, part: str) -> list[int]:
+        """Characters of each token of a part, in lower case where that matters.
+
+        It is one token, the unknown one, where some of it is not known.
+        """
+        length, start = len(part), 0
+        lengths: list[int] = []
         if length > self.longest_part:
-            return 1
+            return [length]
+        vocabulary, prefix = self.vocabulary, ""
         while start < length:
-            prefix = self.prefix if start else ""
             for end in range(min(length, start + self.longest_piece), start, -1):
-                if prefix + part[start:end] in self.vocabulary:
-                    start, pieces = end, pieces + 1
+                if prefix + part[start:end] in vocabulary:
                     break
             else:
-                return 1
-        return pieces
+                return [length]
+            lengths.append(end - start)
+            prefix, start = self.prefix, end
+        return lengths
+
+
+class PartCounts(dict[str, int]):
+    """Tokens of a part, by its text as the model reads it; those that are one token are known from the start.
+
+    What is looked up is remembered, in `max_bytes`, about.
+    """
+
+    def __init__(self, pieces: WordPieces, *, max_bytes: int) -> None:
+        super().__init__(dict.fromkeys(pieces.vocabulary, 1))
+        self.pieces = pieces
+        self._max_bytes = max_bytes
+        self.num_bytes = 0  # of what was looked up
+
+    def __missing__(self, part: str) -> int:
+        count = len(self.pieces.lengths(part))
+        if len(part) <= _LONGEST_REMEMBERED_PART:
+            self.num_bytes += len(part) + _ENTRY_BYTES
+            if self.num_bytes > self._max_bytes:
+                self.clear()
+                self.update(dict.fromkeys(self.pieces.vocabulary, 1))
+                self.num_bytes = len(part) + _ENTRY_BYTES
+            self[part] = count
+        return count
 
 
 def word_pieces(specification: Mapping[str, Any]) -> WordPieces | None:

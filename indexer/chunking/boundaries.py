@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import islice
 
+from indexer.token_sums import Units
 from indexer.types import BlockKind
 
 RankBoundary = Callable[[str, int, int], int]
@@ -26,8 +28,84 @@ _ABBREVIATION = re.compile(
 _CODE_CONTINUATION = re.compile(
     r"[)\]}>]|(?:end|else|elif|elsif|except|finally|catch|rescue|ensure|then|fi|done|esac)\b"
 )
+# The last three letters of the abbreviations that have three or more.
+_BEFORE_ABBREVIATION_DOT = frozenset(
+    [
+        *("mrs", "rof", "fig", "sec", "vol", "etc", "rox", "esp", "inc", "ltd", "orp"),
+        *("jan", "feb", "mar", "apr", "aug", "sep", "ept", "oct", "nov", "dec"),
+    ]
+)
+# What a blank between two words is worth by the last character of the first one, or that it has to be looked
+# at: after what ends a sentence or a quotation and after what is not ASCII, which reads as "?".
+_IN_LINE, _PERHAPS_LINE = 100, 101
+_BLANK = ord(" ")
+
+
+def _worth_after(clause_ends: str) -> bytes:
+    looked_at = (_CLOSING + _SENTENCE_END).encode("ascii", "replace").decode()
+    characters = map(chr, range(128))
+    return bytes(_IN_LINE if c in looked_at else _CLAUSE if c in clause_ends else _WORD for c in characters)
+
+
+_WORTH, _WORTH_IN_TABLES = _worth_after(",;:"), _worth_after(",;|")
 _TAB_WIDTH = 4
 _DEEPEST = 60  # columns of indentation that are told apart
+
+
+class Boundaries:
+    """The places between units, numbered by the unit that follows.
+
+    Most are a blank between two words, the first of which ends with a letter or a comma: what these are worth
+    is told from that character, of all of them at once. Only the others are looked at one by one, and only
+    when they are compared.
+    """
+
+    def __init__(self, text: str, kind: BlockKind, units: Units) -> None:
+        self._text = text
+        self._rank = rank_boundary(kind)
+        self._best_in_line = _CLAUSE if kind in ("code", "table") else _SENTENCE
+        self._starts, self._ends = units.starts, units.ends
+        origin = units.starts[0]
+        codes = text[origin : units.ends[-1]].encode("ascii", "replace")
+        worth_after = _WORTH_IN_TABLES if kind == "table" else _WORTH
+        places = zip(units.ends, islice(units.starts, 1, None), strict=False)
+        self._worth = bytes(
+            [
+                _IN_LINE,  # never asked for
+                *(
+                    worth_after[codes[end - 1 - origin]]
+                    if start - end == 1 and codes[end - origin] == _BLANK
+                    else _PERHAPS_LINE
+                    for end, start in places
+                ),
+            ]
+        )
+
+    def best(self, first: int, last: int) -> list[int]:
+        """Those from `first` to `last` that are ranked highest, in order."""
+        places = [(self._worth[place], place) for place in range(first, last + 1)]
+        highest, best = self._highest([place for worth, place in places if worth == _PERHAPS_LINE])
+        if highest <= self._best_in_line:
+            in_line = self._highest([place for worth, place in places if worth == _IN_LINE])
+            highest, best = _higher((highest, best), in_line)
+        for rank in (_CLAUSE, _WORD):
+            if highest <= rank and (found := [place for worth, place in places if worth == rank]):
+                return sorted(_higher((highest, best), (rank, found))[1])
+        return sorted(best)
+
+    def _highest(self, places: Sequence[int]) -> tuple[int, list[int]]:
+        """(the highest rank of these places, those of them that have it)."""
+        text, rank, ends, starts = self._text, self._rank, self._ends, self._starts
+        ranks = [rank(text, ends[place - 1], starts[place]) for place in places]
+        highest = max(ranks, default=-1)
+        return highest, [place for place, each in zip(places, ranks, strict=True) if each == highest]
+
+
+def _higher(some: tuple[int, list[int]], others: tuple[int, list[int]]) -> tuple[int, list[int]]:
+    """Those of the higher rank; all of them where it is the same."""
+    if some[0] == others[0]:
+        return some[0], some[1] + others[1]
+    return max(some, others)
 
 
 def rank_boundary(kind: BlockKind) -> RankBoundary:
@@ -89,4 +167,7 @@ def _ends_sentence(text: str, end: int, start: int) -> bool:
 
 
 def _ends_abbreviation(text: str, end: int) -> bool:
+    before = text[end - 4 : end - 1] if end > 3 else ""
+    if len(before) == 3 and before.isalpha() and before.lower() not in _BEFORE_ABBREVIATION_DOT:
+        return False
     return _ABBREVIATION.search(text, max(0, end - 12), end) is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from indexer.chunking.boxes import boxes_within, union_lines
@@ -16,14 +16,18 @@ from indexer.chunking.values import (
     ChunkDraft,
     Piece,
     Section,
-    embedding_text,
 )
 from indexer.tokenization import ChunkTokenizer, joins_previous
-from indexer.types import Block, ChunkKind, ParsedDocument
+from indexer.types import Block, Box, ChunkKind, ParsedDocument
 
 CHUNKER_VERSION = "3"  # rises whenever the same document would be cut differently
 DEFAULT_TARGET_TOKENS = 192  # docs/chunking.md says what was measured
 MIN_MAX_TOKENS = 16
+_CHUNK_KINDS: Mapping[str, ChunkKind] = {
+    "code": "code",
+    "table": "table",
+    "image": "image",
+}  # others are text
 _WHOLE_UP_TO = 2  # targets: longer blocks are split even if the embedder could read them whole
 
 
@@ -51,6 +55,7 @@ class _Chunker:
     ) -> None:
         self._document = document
         self._tokenizer = tokenizer
+        self._sums = tokenizer.sums(document.text)
         self._limit = max_tokens - tokenizer.num_special_tokens
         self._target = target_tokens
         self._contexts = ContextWriter(document, tokenizer, max_tokens=max_tokens)
@@ -58,7 +63,11 @@ class _Chunker:
     def drafts(self) -> Iterator[ChunkDraft]:
         for section in self._joined(sections(self._document)):
             merger = SectionMerger(
-                self._document.text, self._tokenizer, self._contexts, self._budget(section.path)
+                self._document.text,
+                self._tokenizer,
+                self._sums,
+                self._contexts,
+                self._budget(section.path),
             )
             for group in merger.groups(section):
                 yield from self._exact(section.path, group)
@@ -81,7 +90,7 @@ class _Chunker:
         start, end = section.blocks[0].start, section.blocks[-1].end
         if end - start > TINY_TOKENS * CHARACTERS_PER_TOKEN:
             return False
-        return self._tokenizer.estimate(self._document.text[start:end]) < TINY_TOKENS
+        return self._sums.estimate(start, end) < TINY_TOKENS
 
     def _budget(self, path: tuple[str, ...]) -> Budget:
         whole = min(self._limit, _WHOLE_UP_TO * self._target)
@@ -96,22 +105,21 @@ class _Chunker:
         The estimates that groups are made by err where a word is cut or a tokenizer reads across words.
         """
         draft = self._draft(path, group)
-        text = self._document.text[draft.start : draft.end]
-        num_tokens = self._tokenizer.count(embedding_text(draft.context, text))
+        num_tokens = self._sums.count(draft.context, draft.start, draft.end)
         if num_tokens <= self._limit:
-            yield self._with_imports(draft, text, room=self._limit - num_tokens)
-        elif len(text) == 1:
+            yield self._with_imports(draft, room=self._limit - num_tokens)
+        elif draft.end - draft.start == 1:
             yield replace(draft, context="")
         else:
             for part in self._smaller(group, num_tokens):
                 yield from self._exact(path, part)
 
-    def _with_imports(self, draft: ChunkDraft, text: str, *, room: int) -> ChunkDraft:
+    def _with_imports(self, draft: ChunkDraft, *, room: int) -> ChunkDraft:
         """The chunk with the imports that it uses in its context, where there is room left for them."""
         if draft.kind != "code":
             return draft
         context = self._contexts.with_imports(draft.context, draft.start, draft.end, room=room)
-        if context == draft.context or self._tokenizer.count(embedding_text(context, text)) > self._limit:
+        if context == draft.context or self._sums.count(context, draft.start, draft.end) > self._limit:
             return draft
         return replace(draft, context=context)
 
@@ -124,9 +132,7 @@ class _Chunker:
         target = max(1, self._limit * self._limit // (2 * num_tokens))
         budget = Budget(tokens=target, target=target, characters=max(1, (piece.end - piece.start) * 2 // 3))
         spans = list(
-            split(
-                text, piece.start, piece.end, kind=piece.block.kind, tokenizer=self._tokenizer, budget=budget
-            )
+            split(text, piece.start, piece.end, kind=piece.block.kind, sums=self._sums, budget=budget)
         )
         if len(spans) > 1:
             return ([piece._replace(start=s.start, end=s.end, tokens=s.tokens)] for s in spans)
@@ -135,15 +141,20 @@ class _Chunker:
 
     def _draft(self, path: tuple[str, ...], group: Sequence[Piece]) -> ChunkDraft:
         text = self._document.text
-        scope = code_scope(group)
-        boxes = (box for p in group for box in boxes_within(p.block, text, p.start, p.end))
+        first = group[0]
+        kinds = {piece.block.kind for piece in group}
+        scope = code_scope(group) if kinds == {"code"} else ""
+        boxes: list[Box] = []
+        for piece in group:
+            if piece.block.boxes:
+                boxes += boxes_within(piece.block, text, piece.start, piece.end)
         return ChunkDraft(
-            start=group[0].start,
+            start=first.start,
             end=group[-1].end,
-            page=group[0].page,
-            boxes=union_lines(boxes),
+            page=first.page,
+            boxes=union_lines(boxes) if boxes else (),
             heading_path=(*path, scope) if scope else path,
-            kind=_kind(group),
+            kind=_kind(group) if len(kinds) > 1 else _CHUNK_KINDS.get(first.block.kind, "text"),
             context=self._contexts.write(path, group),
         )
 
@@ -198,8 +209,7 @@ def _kind(group: Sequence[Piece]) -> ChunkKind:
     """The kind that most of the chunk's characters have."""
     lengths: dict[ChunkKind, int] = {"text": 0}
     for piece in group:
-        kind = piece.block.kind
-        name: ChunkKind = kind if kind in ("code", "table", "image") else "text"
+        name = _CHUNK_KINDS.get(piece.block.kind, "text")
         lengths[name] = lengths.get(name, 0) + piece.end - piece.start
     return max(lengths, key=lambda name: lengths[name])
 

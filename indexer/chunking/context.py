@@ -16,7 +16,13 @@ _LONGEST_FIRST_LINE = 4096
 _MOST_IMPORTS = 50  # that are tried
 _IDENTIFIER = re.compile(r"[^\W\d][\w$]*|\$[\w$]*")
 _QUALIFIER = re.compile(r"\.|::|#|/")
-_MARKUP = re.compile(r"^[#=\s]+|[#=\s]+$")
+_MARKUP = (
+    "#="
+    + "".join(map(chr, (*range(9, 14), *range(28, 33), 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B))))
+    + (
+        "\u2028\u2029\u202f\u205f\u3000"  # and all that is a blank
+    )
+)
 
 
 def block_title(text: str, block: Block) -> str:
@@ -26,7 +32,7 @@ def block_title(text: str, block: Block) -> str:
 
 def heading_title(text: str) -> str:
     """A heading as one line without its markup, cut to a sane length."""
-    return " ".join(_MARKUP.sub("", text).split())[:_LONGEST_HEADING].strip()
+    return " ".join(text.strip(_MARKUP).split())[:_LONGEST_HEADING].strip()
 
 
 class ContextWriter:
@@ -43,10 +49,13 @@ class ContextWriter:
         for each in document.imports:
             self._imports.setdefault(each.name, []).append(each)
         self._continued: dict[int, str] = {}  # block.start -> continuation
+        self._last_path: tuple[list[str], str, int] = ([], "", 0)  # names, their line, its tokens
+        self._tokens: dict[str, int] = {}  # of what contexts are put together from
 
     def section_tokens(self, path: tuple[str, ...]) -> int:
         """How many tokens the heading path may take in a context."""
-        return self._tokenizer.count(self._bounded(self._names(path)))
+        self._bounded(self._names(path))
+        return self._last_path[2]
 
     def continuation(self, piece: Piece) -> str:
         """What a piece that starts inside its block has lost: a table's header row, the code's signature.
@@ -66,13 +75,14 @@ class ContextWriter:
     def write(self, path: tuple[str, ...], pieces: Sequence[Piece]) -> str:
         """The context of a chunk of these pieces: what its own text does not say already."""
         text = self._document.text
-        own = {block_title(text, p.block) for p in pieces if p.block.kind == "heading"}
-        names = [name for name in self._names(path) if name not in own]
+        names = self._names(path)
+        if own := [block_title(text, piece.block) for piece in pieces if piece.block.kind == "heading"]:
+            names = [name for name in names if name not in own]
         scope = code_scope(pieces) if pieces[0].block.kind == "code" else pieces[0].block.name
         if scope and scope not in names:
             names.append(heading_title(scope))
-        lines = (self._bounded(names), self.continuation(pieces[0]))
-        return "\n".join(line for line in lines if line)
+        line, continuation = self._bounded(names), self.continuation(pieces[0])
+        return f"{line}\n{continuation}" if line and continuation else line or continuation
 
     def with_imports(self, context: str, start: int, end: int, *, room: int) -> str:
         """The context with the imports that the text [start:end) uses and does not show, as far as they fit.
@@ -80,23 +90,32 @@ class ContextWriter:
         "imports numpy as np, pathlib.Path": the names alone do not say where things come from. `room` is for
         how many tokens there is room.
         """
-        if not self._imports or room < 1:
+        if not self._imports or room < 1 or not self._may_use(start, end):
             return context
-        most_tokens = min(self._most_tokens, self._tokenizer.count(context) + room)
-        longest = context
-        line = ""
+        tokens = self._tokenizer.count(context)
+        most_tokens = min(self._most_tokens, tokens + room)
+        longest, line = context, ""
         for shown in self._used(start, end):
-            line = f"{line}, {shown}" if line else f"imports {shown}"
+            before = ", " if line else "imports "
+            line += before + shown
             longer = f"{context}\n{line}" if context else line
-            if self._tokenizer.count(longer) > most_tokens:
+            if self._tokenizer.words_add_up:  # and so do words and commas
+                tokens += self._tokens_of(before) + self._tokens_of(shown)
+            else:
+                tokens = self._tokenizer.count(longer)
+            if tokens > most_tokens:
                 break
             longest = longer
         return longest
 
+    def _may_use(self, start: int, end: int) -> bool:
+        """False where none of the imports' names occurs; quicker than to see which names there are."""
+        return any(self._document.text.find(name, start, end) >= 0 for name in self._imports)
+
     def _used(self, start: int, end: int) -> Iterator[str]:
         """The imports whose names occur in the text, in order of occurrence, each as people write it."""
         names = dict.fromkeys(_IDENTIFIER.findall(self._document.text, start, end))
-        found = (each for name in names for each in self._imports.get(name, ()))
+        found = (each for name in names if name in self._imports for each in self._imports[name])
         elsewhere = (each for each in found if not start <= each.start < end)
         return islice(dict.fromkeys(map(_as_written, elsewhere)), _MOST_IMPORTS)
 
@@ -104,15 +123,33 @@ class ContextWriter:
         title = [] if not self._title or (path and path[0] == self._title) else [self._title]
         return [*title, *path]
 
-    def _bounded(self, names: Sequence[str]) -> str:
+    def _bounded(self, names: list[str]) -> str:
         """The last names that fit, joined; they say more about the chunk than the first ones."""
-        joined = ""
+        if names != self._last_path[0]:
+            self._last_path = (names, *self._joined(names))
+        return self._last_path[1]
+
+    def _joined(self, names: Sequence[str]) -> tuple[str, int]:
+        joined, tokens = "", 0
         for name in reversed(names):
             longer = f"{name} > {joined}" if joined else name
-            if self._tokenizer.count(longer) > self._path_tokens:
-                return joined or self._tokenizer.truncate(name, self._path_tokens)
-            joined = longer
-        return joined
+            if self._tokenizer.words_add_up:
+                more = tokens + self._tokens_of(name) + (self._tokens_of(">") if joined else 0)
+            else:
+                more = self._tokenizer.count(longer)
+            if more > self._path_tokens:
+                if joined:
+                    break
+                joined = self._tokenizer.truncate(name, self._path_tokens)
+                return joined, self._tokenizer.count(joined)
+            joined, tokens = longer, more
+        return joined, tokens
+
+    def _tokens_of(self, part: str) -> int:
+        tokens = self._tokens.get(part)
+        if tokens is None:
+            tokens = self._tokens[part] = self._tokenizer.count(part)
+        return tokens
 
     def _first_line(self, piece: Piece) -> str:
         """A table's header row, a signature, the first line of other code; cut so that it leaves room."""

@@ -5,16 +5,13 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from itertools import accumulate
-from operator import attrgetter
 from typing import NamedTuple
 from zlib import crc32
 
-from indexer.chunking.boundaries import RankBoundary, rank_boundary
+from indexer.chunking.boundaries import Boundaries
 from indexer.chunking.values import Budget
-from indexer.tokenization import ChunkTokenizer, TokenUnit
+from indexer.token_sums import TokenSums, Units
 from indexer.types import BlockKind
-
-_end_of = attrgetter("end")
 
 
 class Span(NamedTuple):
@@ -31,83 +28,99 @@ def split(
     end: int,
     *,
     kind: BlockKind,
-    tokenizer: ChunkTokenizer,
+    sums: TokenSums,
     budget: Budget,
     first_tokens: int | None = None,
 ) -> Iterator[Span]:
     """Cover text[start:end] by spans of at most `budget.target` tokens (the first: `first_tokens`)."""
-    rank = rank_boundary(kind)
-    units = tokenizer.units(text, start, end)
-    buffer: list[TokenUnit] = []
+    stretches = sums.units(start, end)
+    found = next(stretches, None)
+    if found is None:
+        return
+    ahead = _Ahead(text, kind, found)
     limit = budget.target if first_tokens is None else first_tokens
-    exhausted = False
+    first, exhausted = 0, False
     while True:
-        exhausted = exhausted or _refill(
-            buffer, units, limit + budget.target, limit_characters=2 * budget.characters
-        )
-        if not buffer:
+        while not exhausted and not ahead.reaches(first, limit + budget.target, 2 * budget.characters):
+            found = next(stretches, None)
+            if found is None:
+                exhausted = True
+            else:
+                ahead, first = ahead.followed_by(found, first), 0
+        if first == ahead.num_units:
             return
-        sums = list(accumulate(unit.tokens for unit in buffer))
-        if exhausted and sums[-1] <= limit and buffer[-1].end - buffer[0].start <= budget.characters:
-            num_units = len(buffer)
+        if exhausted and ahead.fits(first, limit, budget.characters):
+            cut = ahead.num_units
         else:
             rest = budget.target if exhausted else None
-            num_units = _best_cut(text, buffer, sums, limit, budget.characters, rank, rest=rest)
-        yield Span(buffer[0].start, buffer[num_units - 1].end, sums[num_units - 1])
-        del buffer[:num_units]
-        limit = budget.target
+            cut = ahead.best_cut(first, limit, budget.characters, rest=rest)
+        yield ahead.span(first, cut)
+        first, limit = cut, budget.target
 
 
-def _refill(
-    buffer: list[TokenUnit], units: Iterator[TokenUnit], limit_tokens: int, *, limit_characters: int
-) -> bool:
-    """Extend the buffer beyond one of the limits; whether the units ran out before."""
-    total = sum(unit.tokens for unit in buffer)
-    while total <= limit_tokens and not (buffer and buffer[-1].end - buffer[0].start > limit_characters):
-        unit = next(units, None)
-        if unit is None:
-            return True
-        buffer.append(unit)
-        total += unit.tokens
-    return False
+class _Ahead:
+    """Units that lie ahead. They are numbered from 0; cut `n` lies between the units n - 1 and n."""
 
+    def __init__(self, text: str, kind: BlockKind, units: Units) -> None:
+        self._text = text
+        self._kind: BlockKind = kind
+        self._units = units
+        self.num_units = len(units.starts)
+        self._boundaries = Boundaries(text, kind, units)
+        self._starts, self._ends = units.starts, units.ends
+        self._sums = list(accumulate(units.tokens, initial=0))  # before each unit, and of all
 
-def _best_cut(
-    text: str,
-    buffer: list[TokenUnit],
-    sums: list[int],
-    tokens: int,
-    characters: int,
-    rank: RankBoundary,
-    *,
-    rest: int | None,
-) -> int:
-    """How many units of the buffer the next span takes, at least one; `sums` are its running token counts.
+    def followed_by(self, units: Units, first: int) -> _Ahead:
+        """The units from `first`, and those that follow them."""
+        both = (mine[first:] + more for mine, more in zip(self._units, units, strict=True))
+        return _Ahead(self._text, self._kind, Units(*both))
 
-    Among the cuts that leave the span at least half full, the best ranked; among equals the one whose
-    surroundings hash lowest, so that an edit moves only the cuts near it and later chunks keep their ids and
-    vectors. When `rest` tokens can take all that follows, the most even cut wins instead.
-    """
-    origin, total = buffer[0].start, sums[-1]
-    is_tail = rest is not None and total <= tokens + rest
-    fill = 0.25 if is_tail else 0.5
-    most = min(
-        bisect_right(sums, tokens), bisect_right(buffer, origin + characters, key=_end_of), len(buffer) - 1
-    )
-    least = 1 + min(
-        bisect_left(sums, tokens * fill), bisect_left(buffer, origin + characters * fill, key=_end_of)
-    )
-    if is_tail:
-        least = max(least, 1 + bisect_left(sums, total - rest))
-    if most <= 1:
-        return 1
-    cuts = range(max(1, min(least, most)), most + 1)
-    ranks = [rank(text, buffer[cut - 1].end, buffer[cut].start) for cut in cuts]
-    highest = max(ranks)
-    best = [cut for cut, worth in zip(cuts, ranks, strict=True) if worth == highest]
-    if is_tail:
-        return min(best, key=lambda cut: abs(2 * sums[cut - 1] - total))
-    return min(best, key=lambda cut: _fingerprint(text, buffer[cut].start))
+    def reaches(self, first: int, tokens: int, characters: int) -> bool:
+        """Whether the units from `first` have more than so many tokens, or characters."""
+        return not self.fits(first, tokens, characters)
+
+    def fits(self, first: int, tokens: int, characters: int) -> bool:
+        """Whether the units from `first` have at most so many tokens and characters."""
+        return first == self.num_units or (
+            self._sums[-1] - self._sums[first] <= tokens
+            and self._ends[-1] - self._starts[first] <= characters
+        )
+
+    def span(self, first: int, cut: int) -> Span:
+        """From unit `first` up to the cut."""
+        return Span(self._starts[first], self._ends[cut - 1], self._sums[cut] - self._sums[first])
+
+    def best_cut(self, first: int, tokens: int, characters: int, *, rest: int | None) -> int:
+        """Where the span that starts with unit `first` ends, after at least one unit.
+
+        Among the cuts that leave the span at least half full, the best ranked; among equals the one whose
+        surroundings hash lowest, so that an edit moves only the cuts near it and later chunks keep their ids
+        and vectors. When `rest` tokens can take all that follows, the most even cut wins instead.
+        """
+        sums, ends, last = self._sums, self._ends, self.num_units
+        before, origin = sums[first], self._starts[first]
+        total = sums[last] - before
+        is_tail = rest is not None and total <= tokens + rest
+        fill = 0.25 if is_tail else 0.5
+        most = min(
+            bisect_right(sums, before + tokens, first + 1, last + 1) - 1,
+            bisect_right(ends, origin + characters, first, last),
+            last - 1,
+        )
+        least = 1 + min(
+            bisect_left(sums, before + tokens * fill, first + 1, last + 1) - 1,
+            bisect_left(ends, origin + characters * fill, first, last),
+        )
+        if rest is not None and is_tail:
+            least = max(least, bisect_left(sums, before + total - rest, first + 1, last + 1))
+        if most <= first + 1:
+            return first + 1
+        best = self._boundaries.best(max(first + 1, min(least, most)), most)
+        if len(best) == 1:
+            return best[0]
+        if is_tail:
+            return min(best, key=lambda cut: abs(2 * (sums[cut] - before) - total))
+        return min(best, key=lambda cut: _fingerprint(self._text, self._starts[cut]))
 
 
 def _fingerprint(text: str, position: int) -> int:
