@@ -38,15 +38,20 @@ from retriever.cache_guard_words import (
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*", re.UNICODE)
 _NUMBER = re.compile(r"(?:(?<![^\s(\[])-)?\d+(?:[.,:/-]\d+)*")
 _QUOTED = re.compile(r"\"([^\"]+)\"|[“„]([^“”]+)[“”]|«([^»]+)»|‘([^’]+)’|`([^`]+)`|(?<!\w)'([^']+)'(?!\w)")
-# snake_case, dotted.names, paths/with/slashes, --flags, camelCase, ACRONYMS, x86
-_IDENTIFIER = re.compile(
-    r"--?[A-Za-z][\w-]*|[\w.]*\w[_./\\:]\w[\w./\\:-]*|\w*[a-z]\w*[A-Z]\w*|\b[A-Z][A-Z0-9]+\b"
-    r"|\b[A-Za-z]+\d\w*\b|\b\d+[A-Za-z]\w*\b"
-)
+# What identifiers are made of, and what makes one of it. No pattern can be read in two ways: whoever asks
+# chooses what is matched, and all others wait.
+_FLAG = re.compile(r"--?[A-Za-z][\w-]*")
+_RUN = re.compile(r"[\w./\\:-]+")
+_JOINED = re.compile(r"\w[_./\\:]\w")  # snake_case, dotted.names, paths/with/slashes
+_PLAIN = re.compile(r"\w+")
+_CAPITALS = re.compile(r"[A-Z][A-Z0-9]+")
+_MIXED = re.compile(r"[A-Za-z]+\d|\d+[A-Za-z]")  # x86, 64bit
+_LOWER, _UPPER = re.compile(r"[a-z]"), re.compile(r"[A-Z]")
 _SENTENCE_START = re.compile(r"(?:^|[.!?]\s+)\W*\w+")
 _NAME = re.compile(r"\b[A-Z][^\W\d_]+")
 _LETTER = re.compile(r"(?<![\w'’])[b-hj-z](?![\w'’])")  # a name, where it is neither "a" nor "I"
 _LETTERS_AND_WORDS = frozenset({"a", "i"})
+_MAX_CHARS = 1000  # of a query that is read; nobody says more than that again in other words
 _LEAST_STEM = 3  # letters that have to be left of a word without its prefix
 
 _SYMMETRIC = frozenset({"and", "or", "nor", "vs", "versus"})  # what stands on either side may change sides
@@ -62,6 +67,8 @@ class _Reading(NamedTuple):
 
 def may_share(query: str, other: str) -> bool:
     """Whether nothing that can be read off two queries says that they ask for different things."""
+    if max(len(query), len(other)) > _MAX_CHARS:
+        return query == other
     one, two = _read(query), _read(other)
     if not (one.demands <= two.offers and two.demands <= one.offers):
         return False
@@ -75,7 +82,7 @@ def may_share(query: str, other: str) -> bool:
 def _read(query: str) -> _Reading:
     marks = {match.group().casefold() for match in _NUMBER.finditer(query)}
     marks |= {" ".join(filter(None, match.groups())).casefold() for match in _QUOTED.finditer(query)}
-    marks |= {match.group().casefold() for match in _IDENTIFIER.finditer(query)}
+    marks |= _identifiers(query)
     marks |= {match.group() for match in _LETTER.finditer(query.casefold())}
     marks |= set("".join(one if is_symbol(one) else " " for one in query).split())
     marks |= NEGATING_CHARACTERS & set(query)
@@ -88,6 +95,22 @@ def _read(query: str) -> _Reading:
             offers |= {"not", word.removesuffix("n't")}
     in_order = [word.removesuffix("'s") for word in words if word != "not" and not word.endswith("n't")]
     return _Reading(marks | names | (offers & TURNING_WORDS), offers, in_order)
+
+
+def _identifiers(query: str) -> set[str]:
+    runs = [run for run in _RUN.findall(query) if _JOINED.search(run)]
+    plain = [word for word in _PLAIN.findall(query) if _CAPITALS.fullmatch(word) or _is_mixed(word)]
+    return {found.strip("./\\:-").casefold() for found in runs} | {
+        found.casefold() for found in (*_FLAG.findall(query), *plain)
+    }
+
+
+def _is_mixed(word: str) -> bool:
+    """Whether letters meet digits, or a small letter has a capital behind it."""
+    if _MIXED.match(word):
+        return True
+    small = _LOWER.search(word)
+    return small is not None and _UPPER.search(word, small.end()) is not None
 
 
 def _are_opposed(one: set[str], other: set[str]) -> bool:

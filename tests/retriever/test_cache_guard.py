@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -159,6 +161,21 @@ def test_it_does_not_matter_which_of_two_was_asked_first(one, other):
 @given(st.text())
 def test_every_question_may_share_with_itself(text):
     assert may_share(text, text)
+
+
+@pytest.mark.parametrize("piece", ["a", "a.", "a_", "1", "A", "'a", "‘", ". ", "-a", "1.", "a1", "é"])
+def test_no_question_takes_long_to_read(piece):
+    """Whoever asks chooses the words, and all other look-ups wait meanwhile."""
+    text = (piece * 1000)[:999]
+    began = time.process_time()
+    may_share(text, "x" + text)
+    assert time.process_time() - began < 2.0  # a pattern that tries again from everywhere takes minutes
+
+
+def test_texts_that_nobody_rephrases_do_not_share():
+    text = "what is said of the heron " * 100
+    assert may_share(text, text)
+    assert not may_share(text, text + "please")
 
 
 @given(st.lists(st.sampled_from(NAMES), unique=True), st.integers(0, 8))
