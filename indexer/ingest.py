@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 WINDOW_CHUNKS = 512  # embedded and committed together: enough to sort by length, some seconds of work
 WINDOW_FILES = 512
+READY_CHUNKS = 128  # enough to begin with, where the embedder would have to wait for more
 LINGER_SECONDS = (
     0.2  # without news, after which a window is closed; while files trickle in, commits are fewer
 )
@@ -160,7 +161,8 @@ class _Run:
             while (
                 num_chunks < WINDOW_CHUNKS and len(window) < WINDOW_FILES and num_pictures < WINDOW_PICTURES
             ):
-                outcome = self._next(producer, seen, seconds=LINGER_SECONDS if window else None)
+                patience = LINGER_SECONDS if num_chunks < READY_CHUNKS else 0.0
+                outcome = self._next(producer, seen, seconds=patience if window else None)
                 if outcome is None:
                     break
                 window.append(outcome)

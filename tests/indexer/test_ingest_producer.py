@@ -3,12 +3,12 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
 from ingest_looks import age
-from store_fakes import HashingEmbedder
+from store_fakes import HashingEmbedder, InProcessReader
 
 from indexer import ingest as ingest_module
 from indexer.discovery import discover
@@ -16,8 +16,9 @@ from indexer.index import Index
 from indexer.ingest_report import IngestSettings, Tally
 from indexer.ingest_source import IngestSource
 from indexer.locks import ReadWriteLock
-from indexer.planning import InFlight, Skipped, Unchanged
+from indexer.planning import Failed, InFlight, Skipped, ToRead, Unchanged
 from indexer.producer import Producer
+from indexer.reading import Converted
 
 Put = Callable[[int, int], None]
 
@@ -136,6 +137,26 @@ def test_files_are_read_while_others_are_embedded(
     embedder.before_embedding = wait_for_the_next_file
     index.ingest([corpus])
     assert waited[0] >= 2
+
+
+def test_the_embedder_does_not_wait_for_a_full_window_while_it_could_begin(
+    index: Index, corpus: Path, embedder: HashingEmbedder, monkeypatch: pytest.MonkeyPatch
+):
+    """The last file is read only once a text has been embedded."""
+    monkeypatch.setattr(ingest_module, "READY_CHUNKS", 3)
+    monkeypatch.setattr(ingest_module, "LINGER_SECONDS", 600)
+    has_begun = threading.Event()
+    embedder.before_embedding = lambda texts: has_begun.set()
+    real = InProcessReader.read
+
+    def read(reader: InProcessReader, files: Iterable[ToRead]) -> Iterator[Converted | Failed]:
+        *first, last = real(reader, list(files))
+        yield from first
+        assert has_begun.wait(60)
+        yield last
+
+    monkeypatch.setattr(InProcessReader, "read", read)
+    assert index.ingest([corpus]).indexed == 3
 
 
 def test_nothing_is_waited_for_unless_asked():
