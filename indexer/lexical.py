@@ -12,8 +12,9 @@ query's `ceiling`, the sum of n * idf, which makes scores of different queries c
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -38,6 +39,7 @@ B = 0.75
 # A longer query is reduced to its rarest terms; the rest would add time and next to no score.
 MAX_QUERY_TERMS = 64
 _MAX_TERMS_LOOKED_UP = 1024
+_CHUNKS_READ_AT_ONCE = 1000
 
 
 class _Term(NamedTuple):
@@ -167,15 +169,7 @@ class LexicalIndex:
         return [_search_one(snapshot, scored, terms, k, mask) for terms in counts]
 
     def _add(self, connection: sqlite3.Connection, numbers: Sequence[int]) -> None:
-        rows = (
-            connection.execute(
-                "SELECT rowid, context, text FROM chunks WHERE rowid = ?", (number,)
-            ).fetchone()
-            for number in numbers
-        )
-        lexical_segments.add_chunks(
-            connection, ((number, embedding_text(context, text)) for number, context, text in rows)
-        )
+        lexical_segments.add_chunks(connection, _texts(connection, numbers))
 
     def _refresh(self, connection: sqlite3.Connection) -> Snapshot:
         snapshot = self._snapshot
@@ -189,6 +183,19 @@ class LexicalIndex:
             snapshot = Snapshot(version, tuple(lexical_segments.read_segments(connection, snapshot.segments)))
             self._snapshot = snapshot
         return snapshot
+
+
+def _texts(connection: sqlite3.Connection, numbers: Sequence[int]) -> Iterator[tuple[int, str]]:
+    """Number and text of chunks, in rising order of number."""
+    rising = sorted(numbers)
+    for start in range(0, len(rising), _CHUNKS_READ_AT_ONCE):
+        rows = connection.execute(
+            "SELECT rowid, context, text FROM chunks"
+            " WHERE rowid IN (SELECT value FROM json_each(?)) ORDER BY rowid",
+            (json.dumps(rising[start : start + _CHUNKS_READ_AT_ONCE]),),
+        ).fetchall()
+        for number, context, text in rows:
+            yield number, embedding_text(context, text)
 
 
 def _join(
