@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -129,7 +130,7 @@ def best_products(matrix: np.ndarray, queries: np.ndarray, count: int) -> tuple[
     positions = [np.zeros(0, np.int64)] * len(queries)
     floors = np.zeros(len(queries), np.float32)  # what a row has to exceed, once there are enough
     for start in range(0, len(matrix), _ROWS_PER_PRODUCT):
-        products = queries @ matrix[start : start + _ROWS_PER_PRODUCT].T  # (q, rows)
+        products = _products(queries, matrix[start : start + _ROWS_PER_PRODUCT])  # (q, rows)
         for i, row in enumerate(products):
             above = np.flatnonzero(row > floors[i]) if len(scores[i]) == count else np.arange(len(row))
             together = np.concatenate([scores[i], row[above]])
@@ -140,6 +141,18 @@ def best_products(matrix: np.ndarray, queries: np.ndarray, count: int) -> tuple[
             scores[i], positions[i], floors[i] = together, places, together.min()
     order = np.argsort(-np.stack(scores), axis=1, kind="stable")
     return np.take_along_axis(np.stack(scores), order, 1), np.take_along_axis(np.stack(positions), order, 1)
+
+
+def _products(queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """(q, d) and (n, d) to (q, n) inner products, by torch if it is loaded.
+
+    Where torch has embedded the queries its threads are awake, and NumPy's would only be in their way.
+    """
+    if "torch" not in sys.modules:
+        return queries @ rows.T
+    import torch
+
+    return torch.mm(torch.tensor(queries), torch.from_numpy(rows).T).numpy()
 
 
 def certainly_nearest(

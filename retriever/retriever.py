@@ -15,6 +15,7 @@ import numpy as np
 from indexer.types import Filters
 from retriever.approximate import Suggestion, explanation, suggest
 from retriever.background import SAMPLE_SIZE, Background
+from retriever.blas_threads import quiet_numpy_threads
 from retriever.cache import RetrievalCache
 from retriever.cache_audit import BackgroundAudits
 from retriever.cache_file import load, save
@@ -85,6 +86,7 @@ class Retriever:
         reranker: Reranker | None = None,
         image_embedder: ImageQueryEmbedder | None = None,
     ) -> None:
+        quiet_numpy_threads()
         self.index = index
         self.embedder = embedder
         self.reranker = reranker

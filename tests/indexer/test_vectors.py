@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -74,15 +75,22 @@ def test_a_batch_gives_the_very_scores_and_order_that_single_searches_give(rng: 
     st.integers(1, 5),
     st.integers(1, 60),
     st.sampled_from([1, 7, 64]),
+    st.booleans(),
     st.integers(0, 2**32 - 1),
 )
-def test_products_of_blocks_find_what_one_product_finds(rows: int, count: int, k: int, block: int, seed: int):
+def test_products_of_blocks_find_what_one_product_finds(
+    rows: int, count: int, k: int, block: int, with_torch: bool, seed: int
+):
     rng = np.random.default_rng(seed)
     matrix = rng.integers(-3, 4, (rows, 4)).astype(np.float32)  # many ties, exact sums
     queries = rng.integers(-3, 4, (count, 4)).astype(np.float32)
     k = min(k, rows)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(flat_vectors, "_ROWS_PER_PRODUCT", block)
+        if with_torch:
+            patch.setitem(sys.modules, "torch", torch)
+        else:
+            patch.delitem(sys.modules, "torch")
         scores, positions = flat_vectors.best_products(matrix, queries, k)
     products = queries @ matrix.T
     np.testing.assert_array_equal(scores, -np.sort(-products, axis=1)[:, :k])
