@@ -202,7 +202,10 @@ class PdfWriter:
         return _Sizes(body, self._large_sizes)
 
     def _mended(self, lines: list[tuple[str, Box]]) -> list[tuple[str, Box]]:
-        """A block's lines, with words that were broken at a line's end whole on their first line."""
+        """A block's lines, with words that were broken at a line's end whole on their first line.
+
+        Its box then reaches over the next line, where the rest of the word stands.
+        """
         for i in range(len(lines) - 1):
             (text, box), (following, following_box) = lines[i], lines[i + 1]
             broken, rest = _BROKEN.search(text[-_LONGEST_WORD:]), _FIRST_WORD.match(following)
@@ -213,7 +216,7 @@ class PdfWriter:
                 word in self._hyphenated for word in map(str.casefold, _WORD.findall(compound))
             )
             mark = "-" if keeps_hyphen else ""
-            lines[i] = (f"{text[: len(text) - 1]}{mark}{rest.group(1)}", box)
+            lines[i] = (f"{text[: len(text) - 1]}{mark}{rest.group(1)}", _around([box, following_box]))
             lines[i + 1] = (rest.group(2), following_box)
         return [(text.replace(HYPHEN, "-"), box) for text, box in lines]
 
@@ -279,9 +282,13 @@ def _rounded(size: float) -> float:
 
 
 def _union(page: int, rows: Iterable[Row]) -> Box:
-    boxes = [row.box(page) for row in rows]
+    return _around([row.box(page) for row in rows])
+
+
+def _around(boxes: Sequence[Box]) -> Box:
+    """The box that holds all of some on one page."""
     return Box(
-        page,
+        boxes[0].page,
         min(box.x0 for box in boxes),
         min(box.y0 for box in boxes),
         max(box.x1 for box in boxes),

@@ -39,9 +39,8 @@ from indexer.parsers import ParseOptions
 from indexer.parsers.pdf_annotations import AnnotationReader
 from indexer.types import Box, Chunk
 
-# Of the words of PDFs that must lie in their boxes. One in 2,500 does not: it was broken at the end of the
-# last line of its chunk, and its other half is in the boxes of the next one.
-LEAST_SHARE = 0.999
+# Of the words of PDFs that must lie in their boxes. Some whose letters are set far apart are not found there.
+LEAST_SHARE = 0.9998
 _SLACK = 1.5  # points: a glyph may reach a little out of its line
 _FEW_CHARACTERS = 40  # on a page that is a scan
 

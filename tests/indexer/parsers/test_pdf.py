@@ -98,7 +98,11 @@ def test_words_broken_at_a_lines_end_are_mended_unless_the_hyphen_is_their_own(r
         "known well-known goods to the is-",
         "Lands. It is a long line",
     ]
-    text = read(make_pdf([page(lines)]), "a.pdf").text
+    document = read(make_pdf([page(lines)]), "a.pdf")
+    text = document.text
+    bottoms = [box.y1 for box in document.blocks[0].boxes]
+    lines_held = [round((bottom - 102) / 12) for bottom in bottoms]  # the base line of the first is at 100
+    assert lines_held == [1, 2, 2, 3], "the box of a word's line holds the line of its other half too"
     assert "passengers\n, cars" in text or "passengers,\ncars" in text
     assert "well-known" in text
     assert "wellknown" not in text
