@@ -22,6 +22,7 @@ _HOPE = 0.25  # more than that no proof has been seen to gain from further lists
 _MOST_PAIRS = 1 << 27  # of newcomers and lists that are compared at once: a second's work, or about
 _PAIRS_PER_PRODUCT = 1 << 24  # 64 MB
 _NEARER = 0.02  # by so much may the k best be nearer to a new query than they were to a past one
+_CLEARLY = 0.05  # below the k best: a proof that far on needs no further lists
 _SPARSE = 256  # numbers up to so many times as many as there are on the lists are marked, not sorted
 
 
@@ -141,8 +142,13 @@ class ListTable:
             best = np.argpartition(alone, _CHOICE - 1)[:_CHOICE]
             slots, similarities, alone = slots[best], similarities[best], alone[best]
         top = self._entries[slots[similarities.argmax()]].top_scores if len(slots) else ()
-        if not len(top) or alone.min() > min(top[min(k, len(top)) - 1] + _HOPE, 1 - 1e-9):
+        if not len(top):
             return None
+        kth, best_alone = float(top[min(k, len(top)) - 1]), float(alone.min())
+        if best_alone > min(kth + _HOPE, 1 - 1e-9):
+            return None
+        if best_alone < kth - _CLEARLY:
+            max_lists = 1
         slots, similarities = slots[alone < 1], similarities[alone < 1]
         rows, radii = self._vectors.rows[slots], self._radii[slots]
         bound, weights = bound_outside(query, rows, radii, max_lists=max_lists)

@@ -68,6 +68,18 @@ def test_lists_are_not_read_where_the_proof_is_hopeless():
     assert table.best_certificate(moved, k=hopeless, max_lists=1) is None
 
 
+def test_one_list_is_read_alone_where_it_proves_more_than_enough():
+    rng = np.random.default_rng(0)
+    chunks, query = units(rng, 400, 8), units(rng, 1, 8)[0]
+    queries = query + 0.3 * units(rng, 6, 8)
+    queries = (queries / np.linalg.norm(queries, axis=1, keepdims=True)).astype(np.float32)
+    table = table_of(chunks, queries, 60)
+    found = [table.best_certificate(query, k=k, max_lists=4) for k in range(1, 40)]
+    num_lists = [len(nearby.texts) for nearby in found if nearby is not None]
+    assert num_lists == sorted(num_lists)
+    assert (num_lists[0], num_lists[-1]) == (1, 4)
+
+
 class Later:
     """A state in which some chunks are new; keeps how many vectors it was asked for at a time."""
 
