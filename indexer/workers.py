@@ -156,9 +156,9 @@ class ParsePool:
     def map_unordered(self, tasks: Iterable[ParseTask]) -> Iterator[ParsedFile]:
         """Parse every file; results come as they are done.
 
-        Tasks are taken a few ahead of the workers (and some hundred while the first one starts), and nothing
-        is handed out while a result is not taken, so memory stays bounded. Raises WorkersUnavailable when
-        processes cannot be started.
+        Tasks are taken a few ahead of the workers (and some hundred while the first one starts). While a
+        result is not taken, each worker reads one more file at most, so memory stays bounded. Raises
+        WorkersUnavailable when processes cannot be started.
         """
         source = iter(tasks)
         waiting: deque[_Job] = deque()
@@ -180,7 +180,7 @@ class ParsePool:
                         self._start(retries.popleft())  # alone, in a fresh process
                     elif exhausted:
                         return
-                yield from self._collect(retries)
+                yield from self._collect(waiting, retries)
         finally:
             for worker in self._busy():  # the caller went away in between
                 self._discard(worker)
@@ -252,7 +252,7 @@ class ParsePool:
         except (BrokenPipeError, ConnectionResetError):
             return
 
-    def _collect(self, retries: deque[_Job]) -> Iterator[ParsedFile]:
+    def _collect(self, waiting: deque[_Job], retries: deque[_Job]) -> Iterator[ParsedFile]:
         """Wait for news of any worker and give what is done."""
         busy = self._busy()
         now = time.monotonic()
@@ -260,14 +260,15 @@ class ParsePool:
         if len(self._workers) < self._num_workers:
             timeout = min(timeout, _PATIENCE_SECONDS)
         ready = wait([worker.connection for worker in busy] + [self._wakeup], timeout)
+        now = time.monotonic()  # results may be taken late: that is not held against the other workers
         for worker in busy:
             if worker.connection in ready:
-                yield from self._receive(worker, retries)
-            elif time.monotonic() > worker.deadline:
+                yield from self._receive(worker, waiting, retries)
+            elif now > worker.deadline:
                 self._kill(worker)
                 yield from self._bury(worker, retries, timed_out=True)
 
-    def _receive(self, worker: _Worker, retries: deque[_Job]) -> Iterator[ParsedFile]:
+    def _receive(self, worker: _Worker, waiting: deque[_Job], retries: deque[_Job]) -> Iterator[ParsedFile]:
         try:
             message = decode(worker.connection.recv_bytes(self._limits.max_output_bytes + _MIB))
         except (EOFError, OSError, ValueError):  # dead, or sending what no worker sends
@@ -284,18 +285,18 @@ class ParsePool:
         else:
             job, worker.job = worker.job, None
             if job is not None:
-                result = result_from_message(job.task, message)
-                if self._is_worn(worker, result):
+                ran_out = message.get("code") == ParserOutOfMemory.code
+                if ran_out or self._is_worn(worker):
                     self._discard(worker)
-                if isinstance(result.error, ParserOutOfMemory) and job.num_tries < 2:
+                elif waiting and not self._stopping:
+                    self._assign(worker, waiting.popleft())  # it reads on while use is made of its result
+                if ran_out and job.num_tries < 2:
                     retries.append(job)  # what earlier files left behind may have been to blame
                 else:
-                    yield result
+                    yield result_from_message(job.task, message)
 
-    def _is_worn(self, worker: _Worker, result: ParsedFile) -> bool:
+    def _is_worn(self, worker: _Worker) -> bool:
         """Whether a worker holds so much memory that the next file would suffer."""
-        if isinstance(result.error, ParserOutOfMemory):
-            return True
         return resident_bytes(worker.process.pid) > _RETIREMENT * self._limits.max_memory_bytes
 
     def _bury(

@@ -414,6 +414,35 @@ def begins_and_never_ends(folder: Path) -> tuple[Path, Callable[[], bool]]:
     return path, begun.exists
 
 
+def test_a_worker_reads_on_while_use_is_made_of_its_result(misbehaving: Path) -> None:
+    slow, has_begun = begins_and_never_ends(misbehaving)
+    with ParsePool(1, LIMITS) as pool:
+        results = pool.map_unordered(map(ParseTask, [text_file(misbehaving / "a.txt"), slow]))
+        next(results)
+        wait_until(has_begun, "the worker to begin the next file")
+
+
+def test_a_result_that_is_taken_late_is_not_held_against_the_other_worker(
+    misbehaving: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, taken = misbehaving / "begun", misbehaving / "taken"
+    wait = "import os, time\nwhile not os.path.exists({!r}): time.sleep(0.01)"
+    first = workbook(misbehaving / "first.xlsx", wait.format(str(begun)))
+    second = workbook(
+        misbehaving / "second.xlsx", f"import os; os.mkdir({str(begun)!r})\n{wait.format(str(taken))}"
+    )
+    with ParsePool(2, LIMITS) as pool:
+        results = pool.map_unordered(map(ParseTask, [first, second]))
+        assert next(results).task.path == first
+        processes = pool.process_ids
+        taken.mkdir()
+        wait_until(lambda: any(worker.connection.poll() for worker in pool._workers), "the second result")
+        now = time.monotonic
+        monkeypatch.setattr(workers.time, "monotonic", lambda: now() + 10_000)
+        assert [result.task.path for result in results] == [second]
+        assert pool.process_ids == processes, "it was not killed and tried again"
+
+
 def test_a_running_map_can_be_stopped_from_another_thread(misbehaving: Path) -> None:
     path, has_begun = begins_and_never_ends(misbehaving)
 
