@@ -14,8 +14,8 @@ from indexer.scoring import exact_scores
 
 _SPARE_HITS = 8  # fetched beyond k, so that one search usually settles who the k best are
 _FLOAT32_ROUNDING = 2.0**-24
-_FEW_QUERIES = 20  # FAISS compares fewer than these on one core each
 _ROWS_PER_PRODUCT = 16_384
+_SCORES_PER_PRODUCT = 1 << 20  # beyond 64 queries it has fewer rows: 4 MiB of scores stay in the cache
 
 Candidates = tuple[np.ndarray, np.ndarray, float]
 """Scores and numbers, (q, fetch) each, and how far apart true scores may be that look equal."""
@@ -91,18 +91,17 @@ class FlatVectors:
         self.numbers, self.ids = np.concatenate(numbers), np.concatenate(ids)
 
     def candidates(self, queries: np.ndarray, fetch: int, allowed: np.ndarray | None = None) -> Candidates:
-        """What FAISS takes for the best, of all chunks or of those allowed."""
+        """The best by inexact scores, of all chunks or, by FAISS, of those allowed."""
         # The rounding error of an inner product of unit vectors is at most dimension * 2^-24, on either side.
         tolerance = 2 * self.dimension * _FLOAT32_ROUNDING
-        if allowed is None and len(queries) < _FEW_QUERIES:
+        if allowed is None:
             scores, positions = best_products(self._matrix(), queries, fetch)
             return scores, self.numbers[positions], tolerance
-        faiss, parameters = load_faiss(), None
-        if allowed is not None:
-            mask = np.zeros(int(self.numbers[-1]) + 1, bool)
-            mask[allowed] = True
-            selector = faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
-            parameters = faiss.SearchParameters(sel=selector)
+        faiss = load_faiss()
+        mask = np.zeros(int(self.numbers[-1]) + 1, bool)
+        mask[allowed] = True
+        selector = faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
+        parameters = faiss.SearchParameters(sel=selector)
         scores, found = self.index.search(queries, fetch, params=parameters)
         return scores, found, tolerance
 
@@ -129,8 +128,9 @@ def best_products(matrix: np.ndarray, queries: np.ndarray, count: int) -> tuple[
     scores = [np.zeros(0, np.float32)] * len(queries)
     positions = [np.zeros(0, np.int64)] * len(queries)
     floors = np.zeros(len(queries), np.float32)  # what a row has to exceed, once there are enough
-    for start in range(0, len(matrix), _ROWS_PER_PRODUCT):
-        products = _products(queries, matrix[start : start + _ROWS_PER_PRODUCT])  # (q, rows)
+    num_rows = max(1, min(_ROWS_PER_PRODUCT, _SCORES_PER_PRODUCT // max(len(queries), 1)))
+    for start in range(0, len(matrix), num_rows):
+        products = _products(queries, matrix[start : start + num_rows])  # (q, rows)
         for i, row in enumerate(products):
             above = np.flatnonzero(row > floors[i]) if len(scores[i]) == count else np.arange(len(row))
             together = np.concatenate([scores[i], row[above]])
