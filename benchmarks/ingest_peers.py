@@ -366,6 +366,7 @@ class RagserveChunks(Splitter):
 
     def prepare(self) -> None:
         self._tokenizer = ChunkTokenizer(self._tokenizer_path)
+        self._tokenizer.count("\u200d")  # loads the library, as is done for the peer
 
     def split(self) -> int:
         return sum(

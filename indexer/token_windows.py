@@ -128,7 +128,7 @@ class WindowReader:
     def _cuts(self, part: str, start: int) -> Iterator[tuple[int, int]]:
         """(offset, whether a token starts there) of every cut within a part that starts at `start`."""
         at = start
-        for length in self._parts.pieces.lengths(part):
+        for length in self._parts.lengths(part):
             if at > start:
                 yield at, 1
             for cut in range(at + self.longest_unit, at + length, self.longest_unit):

@@ -12,7 +12,7 @@ import re
 import sys
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,6 +21,7 @@ from indexer.word_pieces import PartCounts, WordPieces, word_pieces
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
+    from tokenizers.models import Model
 
     from indexer.token_windows import WindowReader
 
@@ -143,12 +144,17 @@ class ChunkTokenizer:
             yield TokenUnit(unit_start, slice_end, tokens)
             start = slice_end
 
+    def _num_pieces(self, pieces: WordPieces, part: str) -> int:
+        """Tokens of a part of a word: the library is quicker at it, but not worth loading for it."""
+        model = self._tokenizer.model
+        return len(pieces.lengths(part) if model is None else model.tokenize(part))
+
     def _window_reader(self, pieces: WordPieces) -> WindowReader:
         from indexer.characters import CharacterTable
         from indexer.token_windows import WindowReader
 
         characters = CharacterTable(self._tokenizer.parts, lowercase=pieces.lowercase)
-        parts = PartCounts(pieces, max_bytes=_REMEMBERED_BYTES)
+        parts = PartCounts(pieces, partial(self._num_pieces, pieces), max_bytes=_REMEMBERED_BYTES)
         return WindowReader(characters, parts, self._counts, longest_unit=LONGEST_UNIT, longest_word=_SLICE)
 
 
@@ -161,6 +167,11 @@ class _LibraryTokenizer:
     def encode(self, text: str, *, add_special_tokens: bool) -> Encoding:
         return self._loaded.encode(text, add_special_tokens=add_special_tokens)
 
+    @property
+    def model(self) -> Model | None:
+        """What divides the parts of words; None until the library is loaded."""
+        return self._model if "_loaded" in self.__dict__ else None
+
     def parts(self, text: str) -> list[str]:
         """What the model reads of a text, part by part, each by itself."""
         normalizer = self._loaded.normalizer
@@ -170,6 +181,10 @@ class _LibraryTokenizer:
     @property
     def num_special_tokens(self) -> int:
         return self._loaded.num_special_tokens_to_add(is_pair=False)
+
+    @cached_property
+    def _model(self) -> Model:
+        return self._loaded.model
 
     @cached_property
     def _loaded(self) -> Tokenizer:

@@ -8,11 +8,11 @@ the longest known piece, again and again (WordPiece; Wu et al., 2016, arXiv 1609
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 _LONGEST_REMEMBERED_PART = 64
-_ENTRY_BYTES = 120  # of a remembered part besides its characters
+_ENTRY_BYTES = 200  # of a remembered part besides its characters
 # Letters and digits stay together, everything else that can be seen is punctuation and stands alone.
 _ASCII_PART = re.compile(r"[A-Za-z0-9]+|[!-/:-@\[-`{-~]")
 
@@ -60,25 +60,41 @@ class WordPieces(NamedTuple):
 class PartCounts(dict[str, int]):
     """Tokens of a part, by its text as the model reads it; those that are one token are known from the start.
 
-    What is looked up is remembered, in `max_bytes`, about.
+    The others are counted by `count` and remembered, in `max_bytes`, about.
     """
 
-    def __init__(self, pieces: WordPieces, *, max_bytes: int) -> None:
+    def __init__(self, pieces: WordPieces, count: Callable[[str], int], *, max_bytes: int) -> None:
         super().__init__(dict.fromkeys(pieces.vocabulary, 1))
         self.pieces = pieces
+        self._count = count
         self._max_bytes = max_bytes
+        self._lengths: dict[str, list[int]] = {}
         self.num_bytes = 0  # of what was looked up
 
     def __missing__(self, part: str) -> int:
-        count = len(self.pieces.lengths(part))
+        count = self._count(part)
         if len(part) <= _LONGEST_REMEMBERED_PART:
-            self.num_bytes += len(part) + _ENTRY_BYTES
-            if self.num_bytes > self._max_bytes:
-                self.clear()
-                self.update(dict.fromkeys(self.pieces.vocabulary, 1))
-                self.num_bytes = len(part) + _ENTRY_BYTES
+            self._make_room(len(part))
             self[part] = count
         return count
+
+    def lengths(self, part: str) -> list[int]:
+        """Characters of each token of a part."""
+        lengths = self._lengths.get(part)
+        if lengths is None:
+            lengths = self.pieces.lengths(part)
+            if len(part) <= _LONGEST_REMEMBERED_PART:
+                self._make_room(len(part))
+                self._lengths[part] = lengths
+        return lengths
+
+    def _make_room(self, num_characters: int) -> None:
+        self.num_bytes += num_characters + _ENTRY_BYTES
+        if self.num_bytes > self._max_bytes:
+            self.clear()
+            self._lengths.clear()
+            self.update(dict.fromkeys(self.pieces.vocabulary, 1))
+            self.num_bytes = num_characters + _ENTRY_BYTES
 
 
 def word_pieces(specification: Mapping[str, Any]) -> WordPieces | None:

@@ -136,7 +136,7 @@ def test_the_memory_of_parts_is_bounded(
     assert tokenizer.sums(text).estimate(0, len(text)) == expected
     pieces = word_pieces(json.loads(minilm_tokenizer.path.read_text(encoding="utf-8")))
     assert pieces is not None
-    parts = PartCounts(pieces, max_bytes=10_000)
+    parts = PartCounts(pieces, lambda part: len(pieces.lengths(part)), max_bytes=10_000)
     assert [parts[f"w{number}"] for number in range(500)] == [
         len(raw_tokenizer.encode(f"w{number}", add_special_tokens=False)) for number in range(500)
     ]
