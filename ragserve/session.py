@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from ragserve.answering import final_answer
 from ragserve.answers import Answer, AnswerEvent
 from retriever.compound_questions import SubQuestions
+from retriever.errors import RetrieverClosed
 from retriever.lookahead import LookaheadRetriever, LookaheadStats
 from retriever.lookahead_gate import PrefetchGate
 from retriever.lookahead_sources import HeadingFollowUps, LookaheadSource
@@ -133,7 +135,8 @@ class Session:
             search = partial(self._ahead.get, question, **options, look_ahead=meanwhile)
             yield from self._pipeline.searched_and_answered(question, search, further=further)
             if not meanwhile:
-                self._ahead.look_ahead(**options)
+                with suppress(RetrieverClosed):  # the answer is whole, whatever became of the session
+                    self._ahead.look_ahead(**options)
 
         return events()
 

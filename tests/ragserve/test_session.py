@@ -247,6 +247,18 @@ def test_sessions_are_a_few_and_leave_no_thread(pipeline):
     assert {thread for thread in threading.enumerate() if thread.name == "retriever-lookahead"} <= before
 
 
+@pytest.mark.parametrize("on_cpu", [True, False])
+def test_an_answer_comes_to_its_end_when_its_session_is_closed_meanwhile(
+    pipeline, session, monkeypatch, on_cpu
+):
+    monkeypatch.setattr(type(pipeline), "generates_on_cpu", property(lambda _: on_cpu))
+    events = session.ask_stream(FIRST)
+    assert isinstance(next(events), RetrievalEvent)
+    session.close()
+    *_, final = events
+    assert final.answer.text == pipeline.ask(FIRST).text
+
+
 @pytest.mark.parametrize("most", [0, 1])
 def test_a_server_keeps_as_many_sessions_as_its_settings_say(index, embedder, generator, most):
     settings = replace(Settings(), server=replace(Settings().server, max_sessions=most))
