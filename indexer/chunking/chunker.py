@@ -20,7 +20,7 @@ from indexer.chunking.values import (
 from indexer.tokenization import ChunkTokenizer, joins_previous
 from indexer.types import Block, Box, ChunkKind, ParsedDocument
 
-CHUNKER_VERSION = "3"  # rises whenever the same document would be cut differently
+CHUNKER_VERSION = "4"  # rises whenever the same document would be cut differently
 DEFAULT_TARGET_TOKENS = 192  # docs/chunking.md says what was measured
 MIN_MAX_TOKENS = 16
 _CHUNK_KINDS: Mapping[str, ChunkKind] = {

@@ -95,7 +95,8 @@ class _Ahead:
 
         Among the cuts that leave the span at least half full, the best ranked; among equals the one whose
         surroundings hash lowest, so that an edit moves only the cuts near it and later chunks keep their ids
-        and vectors. When `rest` tokens can take all that follows, the most even cut wins instead.
+        and vectors. When `rest` tokens can take all that follows, the most even cut wins instead, unless it
+        would break a line of code or a row of a table where one more span breaks none.
         """
         sums, ends, last = self._sums, self._ends, self.num_units
         before, origin = sums[first], self._starts[first]
@@ -116,11 +117,16 @@ class _Ahead:
         if most <= first + 1:
             return first + 1
         best = self._boundaries.best(max(first + 1, min(least, most)), most)
-        if len(best) == 1:
-            return best[0]
-        if is_tail:
+        if is_tail and not self._breaks_line(best[0]):
             return min(best, key=lambda cut: abs(2 * (sums[cut] - before) - total))
+        if is_tail:
+            return self.best_cut(first, tokens, characters, rest=None)
         return min(best, key=lambda cut: _fingerprint(self._text, self._starts[cut]))
+
+    def _breaks_line(self, cut: int) -> bool:
+        """Whether a cut is within a line, where lines count."""
+        is_in_line = "\n" not in self._text[self._ends[cut - 1] : self._starts[cut]]
+        return self._kind in ("code", "table") and is_in_line
 
 
 def _fingerprint(text: str, position: int) -> int:

@@ -104,6 +104,11 @@ def _best_cut(
         return 1
     ranks = {n: rank(text, found[n - 1].end, found[n].start) for n in cuts}
     best = [n for n, worth in ranks.items() if worth == max(ranks.values())]
+    breaks_line = (
+        kind in ("code", "table") and "\n" not in text[found[best[0] - 1].end : found[best[0]].start]
+    )
+    if is_tail and breaks_line:
+        return _best_cut(text, found, limit, kind, budget, rest_is_known=False)
     if is_tail:
         return min(best, key=lambda n: abs(2 * sums[n - 1] - total))
     return min(best, key=lambda n: _fingerprint(text, found[n].start))

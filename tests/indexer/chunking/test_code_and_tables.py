@@ -122,3 +122,13 @@ def test_unrelated_functions_share_no_name(chunk) -> None:
     )
     (draft,) = chunk(parsed)
     assert (draft.heading_path, draft.context) == ((), "")
+
+
+def test_two_even_parts_are_none_where_they_would_break_a_line_of_code(chunk) -> None:
+    """The middle is within the long line; three parts break none."""
+    long = f"values = [{', '.join('7' * 22)}]"
+    lines = [*["alpha = 1"] * 13, long, *["omega = 2"] * 10]
+    parsed = document(("code", "\n".join(lines)))
+    parts = texts(parsed, chunk(parsed, max_tokens=64, target_tokens=64))
+    assert len(parts) == 3
+    assert [line for part in parts for line in part.splitlines()] == lines
