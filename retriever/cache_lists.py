@@ -44,6 +44,10 @@ class ListEntry(NamedTuple):
         """Bytes, about; the vector is in the table's matrices as well."""
         return 3 * self.vector.nbytes + self.chunks.nbytes + self.top_scores.nbytes + 4 * len(self.text) + 400
 
+    def kth_score(self, k: int) -> float:
+        """The similarity that the k-th best chunk had, or the worst that is known; -inf if all had gone."""
+        return float(self.top_scores[min(k, len(self.top_scores)) - 1]) if len(self.top_scores) else -np.inf
+
 
 class Nearby(NamedTuple):
     """Past queries near a new one, and what their lists hold."""
@@ -141,10 +145,9 @@ class ListTable:
         if len(alone) > _CHOICE:
             best = np.argpartition(alone, _CHOICE - 1)[:_CHOICE]
             slots, similarities, alone = slots[best], similarities[best], alone[best]
-        top = self._entries[slots[similarities.argmax()]].top_scores if len(slots) else ()
-        if not len(top):
+        if not len(slots):
             return None
-        kth, best_alone = float(top[min(k, len(top)) - 1]), float(alone.min())
+        kth, best_alone = self._entries[slots[similarities.argmax()]].kth_score(k), float(alone.min())
         if best_alone > min(kth + _HOPE, 1 - 1e-9):
             return None
         if best_alone < kth - _CLEARLY:
@@ -155,8 +158,7 @@ class ListTable:
         slots, similarities = slots[weights > 0], similarities[weights > 0]
         if not len(slots):
             return None
-        top = self._entries[slots[np.argmax(similarities)]].top_scores
-        if bound >= top[min(k, len(top)) - 1] + _NEARER:
+        if bound >= self._entries[slots[similarities.argmax()]].kth_score(k) + _NEARER:
             return None
         return self._nearby(slots, similarities, bound)
 

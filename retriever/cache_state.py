@@ -64,7 +64,6 @@ def check_state(state: CacheState) -> None:
         _check(bool(text), "an empty query")
         _check(radius == -np.inf or abs(radius) <= 1 + _UNIT_TOLERANCE, "a radius that is no cosine")
         _check(len(top_scores) <= NUM_TOP_SCORES and bool(np.isfinite(top_scores).all()), "a score")
-        _check(len(top_scores) > 0 or radius == -np.inf, "a list without scores")
 
 
 def oldest_first(kept: KeptVector | KeptList) -> float:

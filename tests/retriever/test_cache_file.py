@@ -7,13 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes import DIMENSION, FakeCorpus, FakeEmbedder, brute_force, embed, found, make_retriever
+from fakes import DIMENSION, FakeCorpus, FakeEmbedder, FakeView, brute_force, embed, found, make_retriever
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer.types import Filters
 from retriever import RetrievalCache, RetrievalSettings
 from retriever.cache_file import load, save
+from retriever.cache_keys import ListKey, Space
+from retriever.lists import DenseList
 
 DENSE = RetrievalSettings(ranking="dense")
 CODE = Filters(kinds=frozenset({"code"}), path_glob="*")
@@ -185,6 +187,16 @@ def test_every_bit_of_the_file_counts(path):
         if load(fresh, path, corpus, embedder="fake"):  # white space in the header, say
             assert fresh.state(saved_at=0)._replace(saved_at=0).lists[0].entry.chunks
             assert path.read_bytes()[at] in b" \t\n\r"
+
+
+def test_a_list_of_which_nothing_is_left_costs_the_others_nothing(path):
+    corpus, cache = corpus_of(), RetrievalCache(candidates=20)
+    with make_retriever(corpus, cache=cache, settings=DENSE, cache_file=path) as retriever:
+        retriever.search("amber", k=3)
+        nothing = DenseList(np.zeros(0, np.int64), np.zeros(0, np.float32), 0.5, 0)
+        key = ListKey(Space("fake", None), "basin")
+        cache.keep_list(FakeView(corpus), key, embed("basin"), nothing, seconds=1.0)
+    assert session(corpus, path, ["amber"]) == ["certified"]
 
 
 def test_a_file_that_is_larger_than_the_cache_may_be_is_not_read(path, caplog):

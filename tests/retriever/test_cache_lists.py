@@ -80,6 +80,20 @@ def test_one_list_is_read_alone_where_it_proves_more_than_enough():
     assert (num_lists[0], num_lists[-1]) == (1, 4)
 
 
+def test_a_list_of_which_every_chunk_has_gone_proves_nothing_and_hinders_nothing():
+    rng = np.random.default_rng(0)
+    query, *others = units(rng, 3, 8)
+    near, further = (query + step * other for step, other in zip((0.1, 0.3), others, strict=True))
+    table = ListTable(FakeVersion(1, "t"))
+    for text, vector, radius, top_scores in (
+        ("proves nothing", near, 1.0, np.ones(1, np.float32)),
+        ("all gone", further, 0.5, np.zeros(0, np.float32)),
+    ):
+        unit = (vector / np.linalg.norm(vector)).astype(np.float32)
+        table.put(ListEntry(text, unit, PackedNumbers(np.zeros(0, np.int64)), radius, top_scores))
+    assert table.best_certificate(query, k=1, max_lists=4) is None
+
+
 class Later:
     """A state in which some chunks are new; keeps how many vectors it was asked for at a time."""
 
