@@ -35,8 +35,8 @@ class AnswerGenerator(Protocol):
         in which they may change places; `cancellation` (`generator.cancellation.Cancellation`), by which
         another thread says that nobody listens any more.
 
-        A `device` (`torch.device`), if it has one, says where it computes: work that can wait then waits
-        while the CPU is taken.
+        A `device` (`torch.device` or its name), if it has one, says where it computes: work that can wait
+        then waits while the CPU is taken.
         """
         ...
 
@@ -64,7 +64,7 @@ class Answerer:
     def generates_on_cpu(self) -> bool:
         """Whether answers are computed where searches are, so that one holds up the other."""
         device = getattr(self._generator.peek(), "device", None)
-        return device is not None and device.type == "cpu"
+        return str(device).partition(":")[0] == "cpu"
 
     @property
     def num_generating(self) -> int:
@@ -100,6 +100,7 @@ class Answerer:
         if cancellation is not None:
             options["cancellation"] = cancellation
         stream = generator.answer_stream(question, passages, **options)
+        answer: Answer | None = None
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._counted())
             if hasattr(stream, "close"):
@@ -107,13 +108,16 @@ class Answerer:
             for event in stream:
                 clock.token_comes()
                 if isinstance(event, GroundedAnswer):
-                    yield FinalEvent(self._answer(question, result, event, clock))
-                    return
+                    answer = self._answer(question, result, event, clock)
+                    break
                 if event.text:
                     yield TokenEvent(event.text)
-        raise AnswerMissing(
-            "The generator ended without an answer.", hint="The last that it yields must be a GroundedAnswer."
-        )
+        if answer is None:
+            raise AnswerMissing(
+                "The generator ended without an answer.",
+                hint="The last that it yields must be a GroundedAnswer.",
+            )
+        yield FinalEvent(answer)  # nothing is generated any more, however long it takes to be read
 
     @contextlib.contextmanager
     def _counted(self) -> Iterator[None]:

@@ -311,8 +311,11 @@ class Pipeline:
             return None
         options = SearchOptions(self.check_k(k), filters, use_cache)
         searcher = searcher if searcher is not None else self.retriever
-        drafting = int(self._answerer.generates_on_cpu)  # which every search ahead is beside
-        return FurtherRounds(rounds, searcher, options, lambda: load() + drafting)
+
+        def load_with_answers() -> float:  # every search ahead is beside one draft at least
+            return load() + (max(self.cpu_load, 1) if self.generates_on_cpu else 0)
+
+        return FurtherRounds(rounds, searcher, options, load_with_answers)
 
     def answer_stream(
         self,

@@ -4,6 +4,7 @@ import sys
 import threading
 
 import pytest
+import torch
 from ragserve_fakes import BestLineGenerator, HashingEmbedder
 
 from generator.types import AnswerSpan, GroundedAnswer, TokenEvent, Usage
@@ -171,6 +172,37 @@ def test_an_abandoned_stream_stops_the_generator(pipeline, generator):
     events.close()
     assert generator.num_closed == 1
     assert generator.num_tokens < 5
+
+
+@pytest.mark.parametrize(
+    ("device", "load"), [(None, 0), ("cuda", 0), (torch.device("cuda:0"), 0), ("cpu", 1)]
+)
+def test_an_answer_is_a_load_on_the_processor_while_it_is_made_there(pipeline, generator, device, load):
+    if device is not None:
+        generator.device = device
+    pipeline.ask(QUESTION)  # where a generator computes shows when it is there
+    assert pipeline.cpu_load == 0
+    loads = [(type(event), pipeline.cpu_load) for event in pipeline.ask_stream(QUESTION)]
+    assert {now for kind, now in loads if kind is AnswerToken} == {load}
+    assert loads[-1] == (FinalEvent, 0)  # whole, though not read to its end
+
+
+def test_searches_beside_drafts_count_those_and_all_other_answers_that_are_made_on_the_cpu(
+    pipeline, generator
+):
+    generator.device = torch.device("cpu")
+    further = pipeline.further_rounds(2, load=lambda: 0.5)
+    assert further.load() == 0.5  # nobody knows yet
+    pipeline.ask(QUESTION)
+    assert further.load() == 1.5
+    others = [pipeline.ask_stream(QUESTION) for _ in range(3)]
+    for events in others:
+        assert isinstance(next(events), RetrievalEvent)
+        assert isinstance(next(events), AnswerToken)
+    assert further.load() == 3.5
+    for events in others:
+        events.close()
+    assert further.load() == 1.5
 
 
 def test_the_models_are_loaded_when_they_are_needed_and_not_before(index, corpus, embedder, monkeypatch):
