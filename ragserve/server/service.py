@@ -191,7 +191,8 @@ class Service:
     ) -> Relay[AnswerEvent]:
         """Returns the events of an answer, made on a thread of their own once one is free.
 
-        Then `session`, unless it did so meanwhile, retrieves ahead with these `options`.
+        Then `session`, if it is still there and did not do so meanwhile, retrieves ahead with these
+        `options`.
         """
         queued = time.perf_counter()
 
@@ -204,9 +205,10 @@ class Service:
                 cancellation=cancellation,
                 further=further,
             )
-            if session is not None and self.pipeline.generates_on_cpu:
-                with contextlib.suppress(RetrieverClosed):
-                    self._sessions.named(session).look_ahead(**(options or SearchOptions())._asdict())
+            it = self._sessions.find(session) if session is not None else None
+            if it is not None and self.pipeline.generates_on_cpu:
+                with contextlib.suppress(RetrieverClosed):  # by others, just now
+                    it.look_ahead(**(options or SearchOptions())._asdict())
 
         return Relay(make, self._generators)
 

@@ -40,6 +40,11 @@ class Sessions:
             gone.close()
         return session
 
+    def find(self, name: str) -> Session | None:
+        """The session of this name if it is open; opens and closes none, and is no use of it."""
+        with self._lock:
+            return self._sessions.get(name)
+
     def close(self) -> None:
         """Closes them all; one that is opened later is closed at once."""
         with self._lock:

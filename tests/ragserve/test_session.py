@@ -197,6 +197,22 @@ def test_a_client_whose_answer_is_made_on_the_cpu_waits_for_nothing_else(client,
     assert FIRST not in meanwhile
 
 
+def test_an_answer_opens_no_session_again_that_was_closed_meanwhile(client, generator):
+    generator.device = torch.device("cpu")
+    client.post("/ask", json={"question": THIRD})
+    sessions = client.app.state.service._sessions
+
+    def before_token():
+        for number in range(32):  # as many as are kept
+            sessions.named(str(number))
+
+    generator.before_token = before_token
+    with client.stream("POST", "/ask", json={"question": FIRST, "session": "s", "stream": True}) as answer:
+        assert "event: final" in answer.read().decode()
+    assert sessions.find("s") is None
+    assert sessions.find("31") is not None
+
+
 def test_typing_brings_suggestions_of_the_session_and_of_no_other(client):
     client.post("/search", json={"query": FIRST, "session": "mine"})
     mine, other = (
