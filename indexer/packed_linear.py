@@ -38,11 +38,16 @@ class Linear:
 
 
 def _pack(weight: torch.Tensor) -> torch.Tensor | None:
-    """The weight as oneDNN wants it; None where that is no gain, or torch was built without it."""
+    """The weight as oneDNN wants it; None where that is no gain, or where torch or the processor cannot."""
     import torch
 
-    if weight.dtype != torch.bfloat16 or weight.device.type != "cpu":
+    if (
+        weight.dtype != torch.bfloat16
+        or weight.device.type != "cpu"
+        or not torch.backends.mkldnn.is_available()
+    ):
         return None
-    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+    mkldnn = torch.ops.mkldnn
+    if not hasattr(mkldnn, "_linear_pointwise") or not mkldnn._is_mkldnn_bf16_supported():
         return None
-    return torch.ops.mkldnn._reorder_linear_weight(weight, _USUAL_ROWS)
+    return mkldnn._reorder_linear_weight(weight, _USUAL_ROWS)

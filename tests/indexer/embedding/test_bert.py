@@ -183,3 +183,13 @@ def test_a_packed_layer_computes_what_a_plain_one_does(monkeypatch: pytest.Monke
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     plain = Linear(weight, bias).to(torch.bfloat16)
     torch.testing.assert_close(low(rows.bfloat16()), plain(rows.bfloat16()), atol=0.1, rtol=0.02)
+
+
+def test_nothing_is_packed_for_a_processor_without_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> torch.Tensor:
+        raise RuntimeError("bf16 path needs the cpu support avx512bw, avx512vl and avx512dq")
+
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    monkeypatch.setattr(torch.ops.mkldnn, "_reorder_linear_weight", refused)
+    low = Linear(torch.eye(32), torch.ones(32)).to(torch.bfloat16)
+    assert torch.equal(low(torch.eye(32).bfloat16()), (torch.eye(32) + 1).bfloat16())
