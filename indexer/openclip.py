@@ -32,9 +32,11 @@ def why_not(config: Mapping[str, Any], folder: Path) -> str:
     towers = [model.get(name) if isinstance(model, dict) else None for name in ("text_cfg", "vision_cfg")]
     if not all(isinstance(tower, dict) for tower in towers):
         return f"its {CONFIG_NAME} describes no tower for texts and one for pictures"
-    text, _ = towers
+    text, vision = towers
     if text.get("hf_model_name"):  # open_clip asks the hub what that looks like
         return f"its tower for texts is one of another repository ({text['hf_model_name']})"
+    if ":" in str(vision.get("timm_model_name")):  # so does timm: "hf-hub:org/name"
+        return f"its tower for pictures is one of another repository ({vision['timm_model_name']})"
     if text.get("hf_tokenizer_name") and not (folder / "tokenizer.json").is_file():
         return f"its tokenizer is in another repository ({text['hf_tokenizer_name']})"
     if not any((folder / name).is_file() for name in _WEIGHTS):

@@ -42,6 +42,11 @@ def text_cfg(**more: object) -> dict[str, Any]:
     return {**CONFIG, "model_cfg": {**model, "text_cfg": {**model["text_cfg"], **more}}}
 
 
+def vision_cfg(**more: object) -> dict[str, Any]:
+    model = CONFIG["model_cfg"]
+    return {**CONFIG, "model_cfg": {**model, "vision_cfg": {**model["vision_cfg"], **more}}}
+
+
 def picture(seed: int) -> Thumbnail:
     pixels = np.random.default_rng(seed).integers(0, 256, (36, 40, 3), np.uint8)
     return Thumbnail(40, 36, pixels.tobytes())
@@ -93,6 +98,10 @@ def test_without_the_library_the_error_says_what_to_install(tmp_path: Path, monk
         ([], "no tower for texts"),
         ({"model_cfg": {"text_cfg": {}}}, "no tower for texts"),
         (text_cfg(hf_model_name="org/roberta"), "another repository .org/roberta."),
+        (
+            vision_cfg(timm_model_name="hf-hub:org/tower"),
+            "pictures is one of another repository .hf-hub:org/",
+        ),
         (text_cfg(hf_tokenizer_name="org/words"), "tokenizer is in another repository .org/words."),
     ],
 )
