@@ -62,11 +62,13 @@ class DocumentPictures:
         self._builder = builder
         self._allowance = Allowance(builder.options, before_ocr_page)
         self._sieve = PictureSieve()
+        self._members: set[str] = set()  # that were unpacked: a document may show one picture ever so often
 
     def read(self, load: Callable[[str], bytes], member: str) -> list[PictureText]:
         """The text in the picture that `load` gives for a member of the document's file; mostly nothing."""
-        if not self._builder.options.ocr:
+        if not self._builder.options.ocr or member.lower() in self._members:
             return []
+        self._members.add(member.lower())
         try:
             data = load(member)
             if not data or detect_format(data, member) not in IMAGE_FORMATS or not self._sieve.passes(data):

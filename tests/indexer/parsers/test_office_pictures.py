@@ -16,6 +16,7 @@ from pptx import Presentation
 from pptx.util import Inches
 
 from indexer.parsers import ParseOptions, ocr, parse
+from indexer.parsers.archives import DocumentArchive
 from indexer.parsers.errors import NoExtractableText
 from indexer.parsers.layout import Segment
 from indexer.types import ParsedDocument
@@ -253,3 +254,17 @@ def test_what_the_pictures_of_a_document_in_an_archive_say_is_found_too(
     read: Read, seen: list[tuple[int, int]]
 ) -> None:
     assert SAID in read(make_zip({"in/a.docx": word_document(png())}), "a.zip").text
+
+
+def test_a_picture_that_is_shown_over_and_over_is_unpacked_once(
+    read: Read, seen: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unpacked: list[str] = []
+    plain = DocumentArchive.read
+    monkeypatch.setattr(
+        DocumentArchive, "read", lambda self, member: unpacked.append(member) or plain(self, member)
+    )
+    logo = png()
+    read(word_document(*(io.BytesIO(logo.getvalue()) for _ in range(5))), "a.docx")
+    assert [member for member in unpacked if "media" in member] == ["word/media/image1.png"]
+    assert seen == [(300, 200)]
