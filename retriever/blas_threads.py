@@ -8,7 +8,7 @@ def quiet_numpy_threads() -> None:
 
     After each product its threads spin for milliseconds, in case another follows, on the cores that torch
     wants next for a question or an answer. On two cores a search took 12 to 110 ms beside them, and takes 9.
-    What is large enough to need all cores goes through torch or FAISS, whose threads are left alone.
+    The vectors of the corpus are compared through torch or FAISS, whose threads are left alone.
     """
     from threadpoolctl import ThreadpoolController
 

@@ -73,6 +73,8 @@ class Retriever:
     `cache_file` if there is one, and saved there by `close`. With a `reranker` the best
     `settings.rerank_depth` chunks are put in its order. With an `image_embedder`, the one that the index was
     made with, pictures are also found by what they show.
+
+    Making one sets NumPy's OpenBLAS to one thread in the whole process: see blas_threads.py.
     """
 
     def __init__(
