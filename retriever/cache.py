@@ -372,8 +372,9 @@ class RetrievalCache:
 
     def _used(self, space: Space, nearby: Nearby | None) -> Nearby | None:
         if nearby is not None:
-            for text in nearby.texts:
-                self._ledger.touch(ListKey(space, text))
+            for key in (ListKey(space, text) for text in nearby.texts):
+                if key in self._ledger:  # it may have gone since it was read
+                    self._ledger.touch(key)
         return nearby
 
     def _max_lists(self, max_chunks: int) -> int:

@@ -95,6 +95,20 @@ def test_an_approximate_answer_is_never_kept(two_queries):
     assert (after.num_results, after.num_lists) == (before.num_results, before.num_lists)
 
 
+def test_a_list_may_go_between_its_being_read_and_the_decision_to_serve_from_it(two_queries, monkeypatch):
+    cache = RetrievalCache(candidates=8, similarity_threshold=0.5, max_false_hit_rate=1.0)
+    decide = cache.decide
+
+    def decide_late(*arguments, **options):
+        cache.clear()  # as other threads' searches may
+        return decide(*arguments, **options)
+
+    monkeypatch.setattr(cache, "decide", decide_late)
+    with make_retriever(spread_corpus(), two_queries, cache=cache, settings=DENSE) as retriever:
+        retriever.search("how wide is it")
+        assert retriever.search("how wide was it").tier == "approximate"
+
+
 def test_queries_that_ask_for_different_things_do_not_share_an_approximate_answer():
     base = embed("version")
     embedder = FakeEmbedder({"what came in 2021": base, "what came in 2022": tilted(base, 0.4)})
