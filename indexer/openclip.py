@@ -39,6 +39,9 @@ def why_not(config: Mapping[str, Any], folder: Path) -> str:
         return f"its tower for pictures is one of another repository ({vision['timm_model_name']})"
     if text.get("hf_tokenizer_name") and not (folder / "tokenizer.json").is_file():
         return f"its tokenizer is in another repository ({text['hf_tokenizer_name']})"
+    options = text.get("tokenizer_kwargs")  # open_clip hands them on to transformers
+    if isinstance(options, dict) and options.get("trust_remote_code"):
+        return "its tokenizer needs code of its own, which is not run"
     if not any((folder / name).is_file() for name in _WEIGHTS):
         return f"it has no weights in safetensors format ({_WEIGHTS[0]})"
     return ""

@@ -103,6 +103,7 @@ def test_without_the_library_the_error_says_what_to_install(tmp_path: Path, monk
             "pictures is one of another repository .hf-hub:org/",
         ),
         (text_cfg(hf_tokenizer_name="org/words"), "tokenizer is in another repository .org/words."),
+        (text_cfg(tokenizer_kwargs={"trust_remote_code": True}), "code of its own, which is not run"),
     ],
 )
 def test_what_would_have_to_be_fetched_or_is_no_such_model_is_refused(
