@@ -231,5 +231,5 @@ def _read_json(path: Path, *, default: Any) -> Any:
 def _not_one(folder: Path, reason: str) -> NotAnImageEmbedder:
     return NotAnImageEmbedder(
         f"{folder} does not embed pictures and texts: {reason}.",
-        hint="Give a CLIP model saved by sentence-transformers or transformers, or the name of one.",
+        hint="Give a CLIP model as sentence-transformers, transformers or OpenCLIP save it, or its name.",
     )
