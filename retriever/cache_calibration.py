@@ -143,7 +143,7 @@ class Calibrator:
 
     def learn(self, query: str, decision: Decision, *, right: bool) -> None:
         """Takes in the label of an answer: whether the true search's was as good as the same."""
-        if decision.number >= self._first and self._next - decision.number <= _WINDOW:
+        if max(self._first, self._next - _WINDOW) <= decision.number < self._next:
             self._labels[decision.number % _WINDOW] = right
         self._learn_own(query, decision.alignment, right)
         self._num_labels += 1

@@ -98,6 +98,15 @@ def test_what_is_beyond_doubt_has_a_95_percent_bound_within_the_budget(num_wrong
     assert number == pytest.approx(num_labels, rel=0.05)
 
 
+def test_labels_that_come_after_a_calibrator_was_replaced_are_not_taken_for_its_own_answers():
+    gone, new = (Calibrator(max_false_hit_rate=0.01, audit_share=0.1) for _ in range(2))
+    before = new.decide("other", 0.5).probability_wrong
+    gone.decide("past", 0.0)
+    for _ in range(100):
+        new.learn("past", gone.decide("past", 0.0), right=True)
+    assert new.decide("other", 0.5).probability_wrong == before
+
+
 def test_a_wrong_answer_ends_the_probation():
     calibrator = Calibrator(max_false_hit_rate=0.01, audit_share=0.05)
     last = earn(calibrator, 80)[-1]
