@@ -121,8 +121,8 @@ class Session:
     ) -> Iterator[AnswerEvent]:
         """What `Pipeline.ask_stream` yields.
 
-        The next questions are retrieved while the answer is made; after it, where that is on the CPU, which
-        cannot do both at once.
+        The next questions are retrieved while the answer is made. Where that is on the CPU, which cannot do
+        both at once, they are once the events have been read to their end.
         """
         question, k = self._pipeline.check_question(question), self._pipeline.check_k(k)
         further = self._pipeline.further_rounds(
