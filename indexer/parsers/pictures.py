@@ -77,7 +77,11 @@ class DocumentPictures:
             if limit:
                 self._builder.warn(f"Some of its pictures were not read: {limit}.")
                 return []
-            return picture_text(self._parse(data, member))
+            picture = self._parse(data, member)
+            found = picture_text(picture)
+            for warning in picture.warnings if found else ():
+                self._builder.warn(f"A picture in it: {warning}")
+            return found
         except NoExtractableText:
             return []  # most pictures have no text
         except ParseError as error:

@@ -15,7 +15,7 @@ from PIL import Image
 from pptx import Presentation
 from pptx.util import Inches
 
-from indexer.parsers import ParseOptions, ocr, parse
+from indexer.parsers import ParseOptions, image, ocr, parse
 from indexer.parsers.archives import DocumentArchive
 from indexer.parsers.errors import NoExtractableText
 from indexer.parsers.layout import Segment
@@ -268,3 +268,14 @@ def test_a_picture_that_is_shown_over_and_over_is_unpacked_once(
     read(word_document(*(io.BytesIO(logo.getvalue()) for _ in range(5))), "a.docx")
     assert [member for member in unpacked if "media" in member] == ["word/media/image1.png"]
     assert seen == [(300, 200)]
+
+
+def test_what_was_not_read_of_a_picture_is_told_with_the_document(
+    read: Read, seen: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image, "_MAX_FRAMES", 2)
+    pages, scan = [Image.new("L", (300, 200), shade) for shade in (255, 250, 245)], io.BytesIO()
+    pages[0].save(scan, "TIFF", save_all=True, append_images=pages[1:])
+    document = read(word_document(io.BytesIO(scan.getvalue())), "a.docx")
+    assert SAID in document.text
+    assert document.warnings == ("A picture in it: Only the first 2 pages were read.",)
