@@ -72,6 +72,22 @@ def test_an_update_that_is_killed_keeps_what_was_indexed_and_the_next_one_comple
         assert [(h.chunk_id, h.score) for h in hits] == [(c.id, score) for c, score in world.second[0]]
 
 
+@pytest.mark.parametrize(
+    "moment", ["", "removing chunks:4", "adding chunks:3", "after a commit:6", "the end:1"]
+)
+def test_an_update_that_is_killed_while_the_checkpoint_is_behind_loses_nothing(world: World, moment: str):
+    world.restore("changed")
+    before = vectors_of(world)
+    assert world.ingest(moment, keeps_checkpoint=True) == (KILLED if moment else 0)
+    world.answers()
+    assert world.ingest(keeps_checkpoint=True) == 0
+    assert vectors_of(world) == before
+    assert world.answers() == world.second
+    assert world.ingest() == 0  # which catches up
+    assert vectors_of(world) != before
+    assert world.answers() == world.second
+
+
 def test_an_index_that_was_being_made_when_its_process_was_killed_is_none_yet(world: World):
     """At each of the first writes and syncs, among them the one with a journal that nobody may roll back."""
     if not world.has_faulty_disk:
@@ -166,6 +182,10 @@ def test_ctrl_c_ends_an_ingest_and_its_workers_at_once(world: World):
         assert opened.verify().ok
         assert opened.stats().last_ingest["outcome"] in ("interrupted", "finished")
     _wait_for(lambda: not _has_workers(process), "the workers to end")
+
+
+def vectors_of(world: World) -> list[str]:
+    return sorted(path.name for path in world.index.glob("vectors-*"))
 
 
 def _send(process: int, number: signal.Signals) -> None:

@@ -47,6 +47,7 @@ class Call:
     journal: str = ""  # a file that gets a line for all that was committed, and for how it ended
     disk_error: int = 0  # errno: at a moment of the disk, fail with it instead of dying
     file_size_limit: int = 0  # bytes; larger files cannot be written
+    keeps_checkpoint: bool = False  # however much changes: it falls behind the catalog, as a large one may
 
 
 def places(embedder: HashingEmbedder) -> dict[str, tuple[Any, str]]:
@@ -120,6 +121,8 @@ def ingest_once(call: Call) -> None:
     if call.readers == "in process":
         reading.open_reader = lambda settings, embedder: InProcessReader(settings, embedder, [])
         ingest.WINDOW_FILES = 5
+    if call.keeps_checkpoint:
+        checkpoint._REWRITTEN_UP_TO_BYTES, checkpoint._MAX_SHARE_BEHIND = 0, 1.0
     if call.file_size_limit:
         limit_file_size(call.file_size_limit)
     where, _, number = call.moment.partition(":")
