@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 
 _INTERVAL_SECONDS = 0.05  # in which a worker may take a hundred megabytes more
 _BYTES_PER_WORKER = 512 << 20  # that a usual document, or a page in OCR, is well within
-# Of the memory that one file may ask for: 1.2 GB of 2 GiB, so that the parent and what is taken between two
+# Of the memory that one file may ask for: 1.14 GB of 2 GiB, so that the parent and what is taken between two
 # looks are within 1.5 GB.
-_HELD = 0.5625
+_HELD = 0.53125
 
 
 def default_budget(num_workers: int, max_memory_bytes: int) -> int:
