@@ -6,17 +6,25 @@ import os
 import subprocess
 import threading
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 _INTERVAL_SECONDS = 0.05  # in which a worker may take a hundred megabytes more
-_BYTES_PER_WORKER = 512 << 20  # that a usual document, or a page in OCR, is well within
-# Of the memory that one file may ask for: 1.14 GB of 2 GiB, so that the parent and what is taken between two
-# looks are within 1.5 GB.
-_HELD = 0.53125
+_BYTES_PER_WORKER = 448 << 20  # that a usual document, or a page in OCR, is well within
+# Of the memory that one file may ask for: 1.37 GB of 2 GiB for the workers and their parent, so that they are
+# within 1.5 GB with what is taken between two looks.
+_HELD = 0.6375
 
 
-def default_budget(num_workers: int, max_memory_bytes: int) -> int:
-    """Bytes that so many workers may hold together: far from what each may ask for, times their number."""
-    return max(num_workers * _BYTES_PER_WORKER, int(_HELD * max_memory_bytes))
+class Budget(NamedTuple):
+    """What parse workers may hold."""
+
+    least_bytes: int  # the workers alone: so much in any case
+    all_bytes: int  # with the process that they work for, which holds an index and perhaps a model
+
+
+def default_budget(num_workers: int, max_memory_bytes: int) -> Budget:
+    """That of so many workers together: far from what each may ask for, times their number."""
+    return Budget(num_workers * _BYTES_PER_WORKER, int(_HELD * max_memory_bytes))
 
 
 class MemoryGuard:
@@ -26,8 +34,8 @@ class MemoryGuard:
     alone: two files that are large together cost a second try, one that is too large for itself is reported.
     """
 
-    def __init__(self, budget_bytes: int, processes: Callable[[], Sequence[subprocess.Popen[bytes]]]) -> None:
-        self._budget_bytes = budget_bytes
+    def __init__(self, budget: Budget, processes: Callable[[], Sequence[subprocess.Popen[bytes]]]) -> None:
+        self._budget = budget
         self._processes = processes
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -47,7 +55,8 @@ class MemoryGuard:
     def _run(self) -> None:
         while not self._stopping.wait(_INTERVAL_SECONDS):
             sizes = {process: resident_bytes(process.pid) for process in self._processes()}
-            if sum(sizes.values()) > self._budget_bytes:
+            own = resident_bytes(os.getpid())
+            if sum(sizes.values()) > max(self._budget.least_bytes, self._budget.all_bytes - own):
                 max(sizes, key=lambda process: sizes[process]).kill()
 
 

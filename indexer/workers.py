@@ -31,7 +31,7 @@ from indexer.parsers.errors import (
 )
 from indexer.parsers.failures import file_title
 from indexer.parsers.options import DEFAULT_OPTIONS, ParseOptions
-from indexer.worker_memory import MemoryGuard, default_budget, resident_bytes
+from indexer.worker_memory import Budget, MemoryGuard, default_budget, resident_bytes
 from indexer.worker_values import (
     ChunkSettings,
     ParsedFile,
@@ -119,9 +119,9 @@ class ParsePool:
         self._ready_since: float | None = None  # since when there is a worker that has started
         self._stopping = False
         self._wakeup, self._wake = socket.socketpair()
-        budget = self._limits.max_total_memory_bytes or default_budget(
-            self._num_workers, self._limits.max_memory_bytes
-        )
+        budget = default_budget(self._num_workers, self._limits.max_memory_bytes)
+        if self._limits.max_total_memory_bytes:
+            budget = Budget(self._limits.max_total_memory_bytes, all_bytes=0)
         self._guard = MemoryGuard(budget, lambda: [worker.process for worker in list(self._workers)])
 
     def __enter__(self) -> Self:
