@@ -48,7 +48,7 @@ class ServerSettings:
         int | None,
         About("Answers generated at the same time; none: 2 by the reader, max_requests by a model.", 1),
     ] = None
-    search_batch_size: Annotated[int, About("Searches made together at most.", 1)] = 8
+    search_batch_size: Annotated[int, About("Searches made together at most.", 1)] = 32
     search_workers: Annotated[int, About("Batches of searches that are made at the same time.", 1, 64)] = 1
     search_wait_ms: Annotated[float, About("Longest that a search waits for others.", 0, 1000)] = 1.0
     max_sessions: Annotated[
