@@ -1,6 +1,9 @@
-"""One set of threads for matrix products: torch's."""
+"""One set of threads for matrix products: torch's, of the thread that answers."""
 
 from __future__ import annotations
+
+import sys
+import threading
 
 
 def quiet_numpy_threads() -> None:
@@ -15,3 +18,22 @@ def quiet_numpy_threads() -> None:
     for library in ThreadpoolController().lib_controllers:
         if library.internal_api == "openblas" and getattr(library, "threading_layer", "") == "pthreads":
             library.set_num_threads(1)
+
+
+def keep_to_this_thread() -> bool:
+    """Has torch compute on the calling thread alone, if it is loaded; whether it is.
+
+    For work in the background. Of every thread that computes on all cores torch's OpenMP keeps a team of
+    threads, and as soon as all teams together are more than there are cores, each of them sleeps between any
+    two operations: what the caller does took a third longer, for as long as the other thread lived.
+    """
+    if "torch" not in sys.modules:
+        return False
+    import torch
+
+    usual = torch.get_num_threads()
+    torch.set_num_threads(1)  # of this thread, and of those that have not computed yet
+    restoring = threading.Thread(target=torch.set_num_threads, args=(usual,), name="retriever-threads")
+    restoring.start()  # in a thread of its own: for all others, but not for this one
+    restoring.join()
+    return True

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from indexer.types import Filters
+from retriever.blas_threads import keep_to_this_thread
 from retriever.lookahead_gate import PrefetchGate
 from retriever.lookahead_sources import LookaheadSource, QueuedQueries, collapsed
 from retriever.prefetching import (
@@ -130,6 +131,7 @@ class LookaheadRetriever:
         self._seconds_saved = self._seconds_wasted = 0.0
         self._closed = False
         self._thread: threading.Thread | None = None
+        self._keeps_to_thread = False  # its matrix products
 
     def __enter__(self) -> Self:
         return self
@@ -339,6 +341,7 @@ class LookaheadRetriever:
     def _round(self, options: SearchOptions, num_cancels: int) -> None:
         planned: list[_Prefetch] = []
         outcomes: Sequence[SearchResult | BaseException] = ()
+        self._keeps_to_thread = self._keeps_to_thread or keep_to_this_thread()
         version, began = self._read_version(), self._clock()
         try:
             for prefetch in self._plan(options, num_cancels):
