@@ -10,8 +10,8 @@ def quiet_numpy_threads() -> None:
     """Has NumPy's OpenBLAS compute on the calling thread from now on, in the whole process.
 
     After each product its threads spin for milliseconds, in case another follows, on the cores that torch
-    wants next for a question or an answer. On two cores a search took 12 to 110 ms beside them, and takes 9.
-    The vectors of the corpus are compared through torch or FAISS, whose threads are left alone.
+    wants next for a question or an answer: on two cores that made a search take several times as long. The
+    vectors of the corpus are compared through torch or FAISS, whose threads are left alone.
     """
     from threadpoolctl import ThreadpoolController
 
@@ -25,7 +25,7 @@ def keep_to_this_thread() -> bool:
 
     For work in the background. Of every thread that computes on all cores torch's OpenMP keeps a team of
     threads, and as soon as all teams together are more than there are cores, each of them sleeps between any
-    two operations: what the caller does took a third longer, for as long as the other thread lived.
+    two operations (`benchmarks/session_lookahead.py` measures what is left of that).
     """
     if "torch" not in sys.modules:
         return False

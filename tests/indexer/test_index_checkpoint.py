@@ -323,12 +323,19 @@ def test_a_small_change_of_a_large_index_does_not_write_every_vector_again(
     assert index.verify().ok
 
 
-def test_going_back_to_a_snapshot_goes_on_from_a_checkpoint_that_was_behind_it(
-    filled: Index, corpus: Path, monkeypatch: pytest.MonkeyPatch
-):
+@pytest.fixture
+def left_behind(filled: Index, monkeypatch: pytest.MonkeyPatch) -> checkpoint.Stamp:
+    """The checkpoint of `filled`, which no ingest writes anew, however much changes."""
     monkeypatch.setattr(checkpoint, "_REWRITTEN_UP_TO_BYTES", 0)
     monkeypatch.setattr(checkpoint, "_MAX_SHARE_BEHIND", 100)
-    behind = checkpoint.read_stamp(filled.folder)
+    stamp = checkpoint.read_stamp(filled.folder)
+    assert stamp is not None
+    return stamp
+
+
+def test_going_back_to_a_snapshot_goes_on_from_a_checkpoint_that_was_behind_it(
+    filled: Index, corpus: Path, left_behind: checkpoint.Stamp
+):
     (corpus / "new.txt").write_text("Storks nest on the mill.\n")
     filled.ingest([corpus])
     kept = answers(filled.folder)
@@ -338,24 +345,21 @@ def test_going_back_to_a_snapshot_goes_on_from_a_checkpoint_that_was_behind_it(
     filled.ingest([corpus], prune=True)
     assert answers(filled.folder) != kept
     filled.restore_snapshot("storks")
-    assert checkpoint.read_stamp(filled.folder) == behind
+    assert checkpoint.read_stamp(filled.folder) == left_behind
     assert answers(filled.folder) == kept
     assert filled.verify().ok
 
 
 def test_changes_whose_writer_was_killed_are_replayed_whatever_the_checkpoint_was_behind(
-    filled: Index, corpus: Path, monkeypatch: pytest.MonkeyPatch
+    filled: Index, corpus: Path, left_behind: checkpoint.Stamp, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(checkpoint, "_REWRITTEN_UP_TO_BYTES", 0)
-    monkeypatch.setattr(checkpoint, "_MAX_SHARE_BEHIND", 100)
-    behind = checkpoint.read_stamp(filled.folder)
     (corpus / "new.txt").write_text("Storks nest on the mill.\n")
     filled.ingest([corpus])
     monkeypatch.setattr(Index, "_save_vectors", lambda index: None)  # killed after its last commit
     for turn in range(3):
         (corpus / "heron.txt").write_text(f"Herons, herons and herons {turn}.\n")
         filled.ingest([corpus])
-    assert checkpoint.read_stamp(filled.folder) == behind
+    assert checkpoint.read_stamp(filled.folder) == left_behind
     expected = filled.search(HashingEmbedder().embed_queries(QUERIES), 3)
     assert answers(filled.folder) == expected
     with Index.open(filled.folder, read_only=True) as opened:
@@ -377,10 +381,8 @@ def test_a_checkpoint_that_is_damaged_is_made_anew_by_a_small_change_too(
 
 
 def test_a_checkpoint_does_not_fall_further_behind_than_the_catalog_remembers(
-    filled: Index, corpus: Path, monkeypatch: pytest.MonkeyPatch
+    filled: Index, corpus: Path, left_behind: checkpoint.Stamp, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(checkpoint, "_REWRITTEN_UP_TO_BYTES", 0)
-    monkeypatch.setattr(checkpoint, "_MAX_SHARE_BEHIND", 100)
     monkeypatch.setattr(checkpoint, "_MAX_GENERATIONS_BEHIND", 2)
     behind = []
     for turn in range(6):
