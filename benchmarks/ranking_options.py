@@ -39,7 +39,9 @@ from indexer.parsers import parse
 from indexer.tokenization import ChunkTokenizer
 from indexer.types import Chunk
 from retriever.cross_encoder import CrossEncoderReranker
+from retriever.disfluency import repair_disfluencies
 from retriever.late_interaction import LateInteractionReranker
+from retriever.query_text import normalise_query
 from retriever.reranking import Reranker
 from retriever.retriever import Retriever
 from retriever.settings import RetrievalSettings
@@ -143,22 +145,21 @@ class KnownQueries:
         return np.stack([self._vectors[text] for text in texts])
 
 
+def written(question: str) -> str:
+    """The question as the retriever searches for it by default."""
+    return normalise_query(question, max_chars=RetrievalSettings().max_query_chars)
+
+
 def forms(questions: Sequence[str]) -> list[str]:
     """The questions as the retriever will ask for their vectors: as they are, and repaired."""
-    found: dict[str, None] = {}  # a set in order
-    for settings in (RetrievalSettings(), REPAIRING):
-        retriever = Retriever(None, None, settings=settings, cache=None)  # type: ignore[arg-type]
-        found |= dict.fromkeys(retriever.normalise(question) for question in questions)
-    return list(found)
+    plain = [written(question) for question in questions]
+    return list(dict.fromkeys([*plain, *map(repair_disfluencies, plain)]))
 
 
 def changed_share(questions: Sequence[str]) -> float:
     """How many of the questions repairing changes."""
-    plain, repairing = (
-        Retriever(None, None, settings=settings, cache=None)  # type: ignore[arg-type]
-        for settings in (RetrievalSettings(), REPAIRING)
-    )
-    return float(np.mean([plain.normalise(one) != repairing.normalise(one) for one in questions]))
+    plain = [written(question) for question in questions]
+    return float(np.mean([repair_disfluencies(one) != one for one in plain]))
 
 
 def run(corpus: ArrayCorpus, queries: KnownQueries, way: Way, questions: Sequence[str]) -> Outcome:
