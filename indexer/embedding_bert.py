@@ -26,7 +26,8 @@ _SUPPORTED = {"model_type": "bert", "hidden_act": "gelu", "position_embedding_ty
 # In bfloat16, attention takes twice as long for lengths that are no multiple of the processor's vectors, and
 # a linear layer is compiled for each number of rows that it has not seen, which takes longer than running it.
 _LENGTH_MULTIPLE = 16
-_ROWS_MULTIPLE = 256
+_ROWS_MULTIPLE = 128
+_LEAST_DENSITY = 0.9  # the share of tokens above which leaving padding out costs more than computing it
 _MOST_ROWS = 1024  # that go through a layer's second half together: what is between stays in the cache
 _DEFAULTS = {"position_embedding_type": "absolute", "layer_norm_eps": 1e-12}
 
@@ -87,10 +88,14 @@ class _Layer(NamedTuple):
 
 
 class _Texts(NamedTuple):
-    """Where the tokens of a batch of texts are: layers compute them alone, attention with padding."""
+    """Where a batch of texts is in the N rows that the layers compute."""
 
-    mask: torch.Tensor  # (B, T) bool: which are no padding
-    places: torch.Tensor  # (N,): of the tokens in the padded batch, as one row after another
+    num_texts: int  # B
+    length: int  # T
+    mask: torch.Tensor | None  # (B, 1, 1, T) bool: what is attended to; None: there is no padding
+    places: (
+        torch.Tensor | None
+    )  # (N,): of each row among the B T; None: all are rows, and padding is computed
 
 
 class BertEncoder:
@@ -149,8 +154,9 @@ class BertEncoder:
             hidden, mask, _ = self._run(texts)  # (B, T, H), (B, T)
             if self._shape.pools_first_token:
                 return hidden[:, 0].numpy()
-            weights = mask[:, :, None].float()
-            return ((hidden * weights).sum(dim=1) / weights.sum(dim=1)).numpy()
+            weights = mask.float()
+            sums = torch.bmm(weights[:, None], hidden)[:, 0]  # (B, H)
+            return (sums / weights.sum(dim=1, keepdim=True)).numpy()
 
     def encode_tokens(self, texts: Sequence[str]) -> list[np.ndarray]:
         """(tokens, hidden size) float32 rows of each text, special tokens left out, not normalised."""
@@ -171,31 +177,38 @@ class BertEncoder:
         return self._hidden(token_ids, mask).float(), mask, special
 
     def _hidden(self, token_ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """(B, T, H) hidden states, zeros where there is padding."""
+        """(B, T, H) hidden states; where there is padding, any numbers."""
         import torch
         from torch.nn.functional import pad
 
         num_texts, num_tokens = token_ids.shape
-        positions = self._position_embeddings[:num_tokens] + self._type_embedding  # (T, H)
-        rows = (self._word_embeddings[token_ids] + positions)[mask]  # (N, H)
-        rows = self._norm(rows, self._embedding_norm).to(getattr(torch, self.dtype))
         texts = self._texts(mask)
-        num_rows = len(rows)
-        rows = pad(rows, (0, 0, 0, self._num_rows(num_rows) - num_rows))  # (R, H)
+        positions = self._position_embeddings[:num_tokens] + self._type_embedding  # (T, H)
+        rows = pad(
+            self._word_embeddings[token_ids] + positions, (0, 0, 0, texts.length - num_tokens)
+        ).flatten(0, 1)
+        if texts.places is not None:
+            rows = rows.index_select(0, texts.places)
+        rows = self._norm(rows, self._embedding_norm).to(getattr(torch, self.dtype))  # (N, H)
+        rows = _filled_up(rows, self._num_rows(len(rows)))  # (R, H)
         for layer in self._layers:
             rows = self._layer(rows, texts, layer)
-        hidden = rows.new_zeros(num_texts, num_tokens, rows.shape[1])
-        hidden[mask] = rows[:num_rows]
-        return hidden
+        return _padded(rows, texts).view(num_texts, texts.length, -1)[:, :num_tokens]
 
     def _texts(self, mask: torch.Tensor) -> _Texts:
         from torch.nn.functional import pad
 
-        length = num_tokens = mask.shape[1]
+        num_texts, length = mask.shape
         if self.dtype != "float32":
-            length = -(-num_tokens // _LENGTH_MULTIPLE) * _LENGTH_MULTIPLE
-        mask = pad(mask, (0, length - num_tokens))
-        return _Texts(mask, mask.flatten().nonzero()[:, 0])
+            filling = -length % _LENGTH_MULTIPLE
+            mask, length = pad(mask, (0, filling)), length + filling
+        places = mask.flatten().nonzero()[:, 0]
+        return _Texts(
+            num_texts=num_texts,
+            length=length,
+            mask=mask[:, None, None, :] if len(places) < mask.numel() else None,
+            places=places if len(places) < _LEAST_DENSITY * mask.numel() else None,
+        )
 
     def _num_rows(self, num_tokens: int) -> int:
         """Rows to compute for so many tokens: one of a few numbers."""
@@ -205,44 +218,49 @@ class BertEncoder:
         return -(-num_tokens // multiple) * multiple
 
     def _layer(self, rows: torch.Tensor, texts: _Texts, layer: _Layer) -> torch.Tensor:
-        """(R, H) to the same; the first N are tokens, the others fill up."""
+        """(R, H) to the same; the first N are the texts', the others fill up."""
         import torch
 
         result = torch.empty_like(rows)
         attended = self._attended(layer.projection(rows), texts)
         for start in range(0, len(rows), _MOST_ROWS):
             part = slice(start, start + _MOST_ROWS)
-            hidden = layer.attention_output(attended[part]).add_(rows[part])
-            hidden = self._norm(hidden, layer.attention_norm)
-            inner = torch.ops.aten.gelu_(layer.inner(hidden))  # in place: it is the largest of all
-            result[part] = self._norm(layer.output(inner).add_(hidden), layer.norm)
+            hidden = self._norm(layer.attention_output.plus(attended[part], rows[part]), layer.attention_norm)
+            inner = layer.inner.gelu(hidden)
+            result[part] = self._norm(layer.output.plus(inner, hidden), layer.norm)
         return result
 
     def _attended(self, projected: torch.Tensor, texts: _Texts) -> torch.Tensor:
-        """(R, 3H) queries, keys and values of tokens to (R, H) of what they attend to."""
+        """(R, 3H) queries, keys and values to (R, H) of what they attend to."""
         from torch.nn.functional import scaled_dot_product_attention
 
-        (num_texts, length), num_tokens = texts.mask.shape, len(texts.places)
-        is_padded = num_tokens < num_texts * length
-        padded = projected[:num_tokens]
-        if is_padded:
-            padded = projected.new_zeros(num_texts * length, projected.shape[1])
-            padded[texts.places] = projected[:num_tokens]
-        heads = padded.view(num_texts, length, 3, self._shape.num_heads, -1)
+        heads = _padded(projected, texts).view(texts.num_texts, texts.length, 3, self._shape.num_heads, -1)
         query, key, value = heads.permute(2, 0, 3, 1, 4)  # (B, heads, T, D) each
-        mask = texts.mask[:, None, None, :] if is_padded else None
-        attended = scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        attended = attended.transpose(1, 2).reshape(num_texts * length, -1)  # (B T, H)
-        if len(attended) == len(projected) == num_tokens:
-            return attended
-        result = attended.new_zeros(len(projected), attended.shape[1])
-        result[:num_tokens] = attended[texts.places] if is_padded else attended
-        return result
+        attended = scaled_dot_product_attention(query, key, value, attn_mask=texts.mask)
+        attended = attended.transpose(1, 2).flatten(2).flatten(0, 1)  # (B T, H)
+        if texts.places is not None:
+            attended = attended.index_select(0, texts.places)  # (N, H)
+        return _filled_up(attended, len(projected))
 
     def _norm(self, hidden: torch.Tensor, norm: _Affine) -> torch.Tensor:
         from torch.nn.functional import layer_norm
 
         return layer_norm(hidden, norm.weight.shape, norm.weight, norm.bias, self._shape.norm_epsilon)
+
+
+def _padded(rows: torch.Tensor, texts: _Texts) -> torch.Tensor:
+    """The first N of (R, width) rows at their places among (B T, width)."""
+    num_places = texts.num_texts * texts.length
+    if texts.places is None:
+        return rows[:num_places]
+    return rows.new_zeros(num_places, rows.shape[1]).index_copy_(0, texts.places, rows[: len(texts.places)])
+
+
+def _filled_up(rows: torch.Tensor, num_rows: int) -> torch.Tensor:
+    """(N, width) rows as (num_rows, width), zeros after them."""
+    from torch.nn.functional import pad
+
+    return rows if len(rows) == num_rows else pad(rows, (0, 0, 0, num_rows - len(rows)))
 
 
 def _linear(weights: Mapping[str, torch.Tensor], *names: str) -> Linear:

@@ -14,7 +14,7 @@ class Linear:
     """x W^T + b: (rows, inputs) to (rows, outputs).
 
     In bfloat16 on a CPU, oneDNN reorders a plain weight at every call, which takes up to as long as a product
-    with few rows, and torch adds the bias in a pass of its own. Packed, both are done with beforehand.
+    with few rows, and torch adds bias, activation and residual in passes of their own. Packed, it is all one.
     """
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor) -> None:
@@ -32,9 +32,25 @@ class Linear:
         """A new tensor."""
         import torch
 
-        if self._packed is not None:
-            return torch.ops.mkldnn._linear_pointwise(rows, self._packed, self._bias, "none", [], "")
-        return torch.nn.functional.linear(rows, self._weight, self._bias)
+        if self._packed is None:
+            return torch.nn.functional.linear(rows, self._weight, self._bias)
+        return torch.ops.mkldnn._linear_pointwise(rows, self._packed, self._bias, "none", [], "")
+
+    def gelu(self, rows: torch.Tensor) -> torch.Tensor:
+        """GELU(x W^T + b), by the error function."""
+        import torch
+
+        if self._packed is None:
+            return torch.ops.aten.gelu_(self(rows))
+        return torch.ops.mkldnn._linear_pointwise(rows, self._packed, self._bias, "gelu", [], "none")
+
+    def plus(self, rows: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+        """x W^T + b + r, with r (rows, outputs)."""
+        import torch
+
+        if self._packed is None:
+            return self(rows).add_(residual)
+        return torch.ops.mkldnn._linear_pointwise.binary(rows, residual, self._packed, self._bias, "add")
 
 
 def _pack(weight: torch.Tensor) -> torch.Tensor | None:
