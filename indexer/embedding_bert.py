@@ -17,17 +17,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from indexer.embedding_errors import NotAnEmbedder
 from indexer.embedding_model import ModelDescription
 from indexer.packed_linear import Linear
+from indexer.token_rows import AttentionGroup, TokenRows, lay_out
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
+    from tokenizers import Encoding
 
 _SUPPORTED = {"model_type": "bert", "hidden_act": "gelu", "position_embedding_type": "absolute"}
 # In bfloat16, attention takes twice as long for lengths that are no multiple of the processor's vectors, and
 # a linear layer is compiled for each number of rows that it has not seen, which takes longer than running it.
 _LENGTH_MULTIPLE = 16
 _ROWS_MULTIPLE = 128
-_LEAST_DENSITY = 0.9  # the share of tokens above which leaving padding out costs more than computing it
 _MOST_ROWS = 1024  # that go through a layer's second half together: what is between stays in the cache
 _DEFAULTS = {"position_embedding_type": "absolute", "layer_norm_eps": 1e-12}
 
@@ -87,17 +88,6 @@ class _Layer(NamedTuple):
     norm: _Affine
 
 
-class _Texts(NamedTuple):
-    """Where a batch of texts is in the N rows that the layers compute."""
-
-    num_texts: int  # B
-    length: int  # T
-    mask: torch.Tensor | None  # (B, 1, 1, T) bool: what is attended to; None: there is no padding
-    places: (
-        torch.Tensor | None
-    )  # (N,): of each row among the B T; None: all are rows, and padding is computed
-
-
 class BertEncoder:
     """The forward pass on the CPU. Threads may share it.
 
@@ -126,7 +116,7 @@ class BertEncoder:
             ) from error
         self._tokenizer = Tokenizer.from_file(str(description.tokenizer_path))
         self._tokenizer.enable_truncation(description.max_length)
-        self._tokenizer.enable_padding()  # with whatever token: padding is masked
+        self._tokenizer.no_padding()
 
     def _take(self, weights: Mapping[str, torch.Tensor]) -> None:
         self._word_embeddings = weights["embeddings.word_embeddings.weight"]  # (vocab, H)
@@ -151,78 +141,55 @@ class BertEncoder:
         import torch
 
         with torch.inference_mode():
-            hidden, mask, _ = self._run(texts)  # (B, T, H), (B, T)
-            if self._shape.pools_first_token:
-                return hidden[:, 0].numpy()
-            weights = mask.float()
-            sums = torch.bmm(weights[:, None], hidden)[:, 0]  # (B, H)
-            return (sums / weights.sum(dim=1, keepdim=True)).numpy()
+            states = [states for states, _ in self._run(texts)]  # (T, H) each
+            pool = (
+                (lambda rows: rows[0]) if self._shape.pools_first_token else (lambda rows: rows.mean(dim=0))
+            )
+            return torch.stack([pool(rows) for rows in states]).numpy()
 
     def encode_tokens(self, texts: Sequence[str]) -> list[np.ndarray]:
         """(tokens, hidden size) float32 rows of each text, special tokens left out, not normalised."""
         import torch
 
         with torch.inference_mode():
-            hidden, mask, special = self._run(texts)
-            return [rows[kept].numpy() for rows, kept in zip(hidden, mask & ~special, strict=True)]
+            return [
+                rows[torch.tensor(encoding.special_tokens_mask) == 0].numpy()
+                for rows, encoding in self._run(texts)
+            ]
 
-    def _run(self, texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(B, T, H) float32 hidden states; (B, T) bool, which are no padding, and which are special."""
-        import torch
-
+    def _run(self, texts: Sequence[str]) -> list[tuple[torch.Tensor, Encoding]]:
+        """The (T, H) float32 hidden states of each text, and its tokens."""
         encodings = self._tokenizer.encode_batch(list(texts))
-        token_ids = torch.tensor([encoding.ids for encoding in encodings])  # (B, T)
-        mask = torch.tensor([encoding.attention_mask for encoding in encodings], dtype=torch.bool)
-        special = torch.tensor([encoding.special_tokens_mask for encoding in encodings], dtype=torch.bool)
-        return self._hidden(token_ids, mask).float(), mask, special
-
-    def _hidden(self, token_ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """(B, T, H) hidden states; where there is padding, any numbers."""
-        import torch
-        from torch.nn.functional import pad
-
-        num_texts, num_tokens = token_ids.shape
-        texts = self._texts(mask)
-        positions = self._position_embeddings[:num_tokens] + self._type_embedding  # (T, H)
-        rows = pad(
-            self._word_embeddings[token_ids] + positions, (0, 0, 0, texts.length - num_tokens)
-        ).flatten(0, 1)
-        if texts.places is not None:
-            rows = rows.index_select(0, texts.places)
-        rows = self._norm(rows, self._embedding_norm).to(getattr(torch, self.dtype))  # (N, H)
-        rows = _filled_up(rows, self._num_rows(len(rows)))  # (R, H)
-        for layer in self._layers:
-            rows = self._layer(rows, texts, layer)
-        return _padded(rows, texts).view(num_texts, texts.length, -1)[:, :num_tokens]
-
-    def _texts(self, mask: torch.Tensor) -> _Texts:
-        from torch.nn.functional import pad
-
-        num_texts, length = mask.shape
-        if self.dtype != "float32":
-            filling = -length % _LENGTH_MULTIPLE
-            mask, length = pad(mask, (0, filling)), length + filling
-        places = mask.flatten().nonzero()[:, 0]
-        return _Texts(
-            num_texts=num_texts,
-            length=length,
-            mask=mask[:, None, None, :] if len(places) < mask.numel() else None,
-            places=places if len(places) < _LEAST_DENSITY * mask.numel() else None,
+        is_exact = self.dtype == "float32"
+        tokens = lay_out(
+            [encoding.ids for encoding in encodings],
+            length_multiple=1 if is_exact else _LENGTH_MULTIPLE,
+            rows_multiple=1 if is_exact else _ROWS_MULTIPLE,
         )
+        hidden = self._hidden(tokens).float()
+        return [(hidden[rows], encoding) for rows, encoding in zip(tokens.texts, encodings, strict=True)]
 
-    def _num_rows(self, num_tokens: int) -> int:
-        """Rows to compute for so many tokens: one of a few numbers."""
-        if self.dtype == "float32":
-            return num_tokens
-        multiple = min(_ROWS_MULTIPLE, 1 << (num_tokens - 1).bit_length())
-        return -(-num_tokens // multiple) * multiple
+    def _hidden(self, tokens: TokenRows) -> torch.Tensor:
+        """(R, H) hidden states; any numbers in rows that are no token's."""
+        import torch
 
-    def _layer(self, rows: torch.Tensor, texts: _Texts, layer: _Layer) -> torch.Tensor:
-        """(R, H) to the same; the first N are the texts', the others fill up."""
+        positions = tokens.positions.clamp(max=len(self._position_embeddings) - 1)  # of padding
+        rows = self._word_embeddings[tokens.token_ids]  # (R, H)
+        rows += (self._position_embeddings + self._type_embedding)[positions]
+        rows = self._norm(rows, self._embedding_norm).to(getattr(torch, self.dtype))
+        for layer in self._layers:
+            rows = self._layer(rows, tokens.groups, layer)
+        return rows
+
+    def _layer(self, rows: torch.Tensor, groups: Sequence[AttentionGroup], layer: _Layer) -> torch.Tensor:
+        """(R, H) to the same."""
         import torch
 
         result = torch.empty_like(rows)
-        attended = self._attended(layer.projection(rows), texts)
+        projected = layer.projection(rows)  # (R, 3H)
+        attended = torch.zeros_like(rows)
+        for group in groups:
+            attended[group.rows] = self._attended(projected[group.rows], group)
         for start in range(0, len(rows), _MOST_ROWS):
             part = slice(start, start + _MOST_ROWS)
             hidden = self._norm(layer.attention_output.plus(attended[part], rows[part]), layer.attention_norm)
@@ -230,37 +197,24 @@ class BertEncoder:
             result[part] = self._norm(layer.output.plus(inner, hidden), layer.norm)
         return result
 
-    def _attended(self, projected: torch.Tensor, texts: _Texts) -> torch.Tensor:
-        """(R, 3H) queries, keys and values to (R, H) of what they attend to."""
+    def _attended(self, projected: torch.Tensor, group: AttentionGroup) -> torch.Tensor:
+        """(N, 3H) queries, keys and values to (N, H) of what they attend to."""
         from torch.nn.functional import scaled_dot_product_attention
 
-        heads = _padded(projected, texts).view(texts.num_texts, texts.length, 3, self._shape.num_heads, -1)
+        num_places = group.num_texts * group.length
+        if group.places is not None:
+            rows, projected = projected, projected.new_zeros(num_places, projected.shape[1])
+            projected.index_copy_(0, group.places, rows)
+        heads = projected.view(group.num_texts, group.length, 3, self._shape.num_heads, -1)
         query, key, value = heads.permute(2, 0, 3, 1, 4)  # (B, heads, T, D) each
-        attended = scaled_dot_product_attention(query, key, value, attn_mask=texts.mask)
-        attended = attended.transpose(1, 2).flatten(2).flatten(0, 1)  # (B T, H)
-        if texts.places is not None:
-            attended = attended.index_select(0, texts.places)  # (N, H)
-        return _filled_up(attended, len(projected))
+        attended = scaled_dot_product_attention(query, key, value, attn_mask=group.mask)
+        attended = attended.transpose(1, 2).reshape(num_places, -1)
+        return attended if group.places is None else attended.index_select(0, group.places)
 
     def _norm(self, hidden: torch.Tensor, norm: _Affine) -> torch.Tensor:
         from torch.nn.functional import layer_norm
 
         return layer_norm(hidden, norm.weight.shape, norm.weight, norm.bias, self._shape.norm_epsilon)
-
-
-def _padded(rows: torch.Tensor, texts: _Texts) -> torch.Tensor:
-    """The first N of (R, width) rows at their places among (B T, width)."""
-    num_places = texts.num_texts * texts.length
-    if texts.places is None:
-        return rows[:num_places]
-    return rows.new_zeros(num_places, rows.shape[1]).index_copy_(0, texts.places, rows[: len(texts.places)])
-
-
-def _filled_up(rows: torch.Tensor, num_rows: int) -> torch.Tensor:
-    """(N, width) rows as (num_rows, width), zeros after them."""
-    from torch.nn.functional import pad
-
-    return rows if len(rows) == num_rows else pad(rows, (0, 0, 0, num_rows - len(rows)))
 
 
 def _linear(weights: Mapping[str, torch.Tensor], *names: str) -> Linear:

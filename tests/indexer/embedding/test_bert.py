@@ -12,7 +12,7 @@ from tiny_bert import TEXTS, copy_of, save_tiny_bert
 from tokenizers import Tokenizer
 
 from indexer.embedding import SentenceTransformerEmbedder
-from indexer.embedding_bert import BertEncoder, bert_shape
+from indexer.embedding_bert import bert_shape
 from indexer.embedding_model import describe
 from indexer.packed_linear import Linear
 
@@ -33,22 +33,6 @@ def test_in_bfloat16_vectors_are_close_to_those_of_float32(
     cosines = (half.embed_documents(texts) * minilm.embed_documents(texts)).sum(axis=1)
     assert half.dtype == "bfloat16"
     assert cosines.min() > 0.999
-
-
-def test_rows_in_bfloat16_are_of_few_numbers_and_never_many_for_nothing(
-    minilm: SentenceTransformerEmbedder,
-) -> None:
-    shape = bert_shape(minilm.description)
-    assert shape is not None
-    exact = BertEncoder(minilm.description, shape)
-    half = exact.to("bfloat16")
-    numbers = {half._num_rows(num_tokens) for num_tokens in range(16, 4097, 16)}
-    assert numbers == {16, 32, 64, *range(128, 4097, 128)}
-    assert all(
-        num_tokens <= half._num_rows(num_tokens) < num_tokens + min(128, max(2, num_tokens))
-        for num_tokens in range(1, 5000)
-    )
-    assert exact._num_rows(1001) == 1001
 
 
 def test_a_length_is_never_rounded_beyond_the_models_positions(plain_model: Path, tmp_path: Path) -> None:
