@@ -11,11 +11,12 @@ are in the memory: the most that the process and all that it started held at onc
 
 A format that a peer reads less than half of is not asked of it; ours is then measured on the same files as
 well, and only equal sets are compared. No system reads pictures (no OCR). Questions with one right file
-each show that the index works. Peers embed in float32, their default; ours in bfloat16 where the hardware
-is fast at it. `--peer-dtype bfloat16` gives the peers the same. The model reads 256 tokens of a chunk: what
-a peer's longer chunks hold beyond that is never embedded, which saves it time. The floor of an ingest is what
-it spends on embedding. Python may keep the bytecode of what it imports, as it does where it is installed: a
-first run of each side, which is not counted, has it made.
+each, put to the search that each system gives unless told otherwise, show that the index works. Peers embed
+in float32, their default; ours in bfloat16 where the hardware is fast at it. `--peer-dtype bfloat16` gives
+the peers the same. The model reads 256 tokens of a chunk: what a peer's longer chunks hold beyond that is
+never embedded, which saves it time. The floor of an ingest is what it spends on embedding. Python may keep
+the bytecode of what it imports, as it does where it is installed: a first run of each side, which is not
+counted, has it made.
 
 Then parsing and chunking without embedding, on the same files and cores; the floor is what ours takes if
 its work is divided over the cores without loss. Then chunking alone, one thread, texts in memory, beside
@@ -47,6 +48,7 @@ from indexer.parsers import ParseError, ParseOptions, parse
 from indexer.tokenization import ChunkTokenizer
 from indexer.types import ParsedDocument
 from indexer.workers import ChunkSettings, ParsePool, ParseTask
+from retriever import Retriever
 
 OURS = "ragserve"
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -334,9 +336,11 @@ class Ragserve(System):
         )
 
     def search(self, question: str) -> list[str]:
-        with Index.open(self._folder, embedder=self._embedder, read_only=True) as index:
-            (found,) = index.search(self._embedder.embed_queries([question]), K)
-            return [Path(chunk.uri).name for chunk in index.chunks([hit.chunk_id for hit in found])]
+        with (
+            Index.open(self._folder, embedder=self._embedder, read_only=True) as index,
+            Retriever(index, self._embedder, cache=None) as retriever,
+        ):
+            return [Path(hit.chunk.uri).name for hit in retriever.search(question, k=K).hits]
 
     def chunk(self, files: Sequence[Path]) -> Chunked:
         settings = ChunkSettings(
