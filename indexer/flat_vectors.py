@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from indexer.catalog_reader import NumberedVectors
 from indexer.faiss_loading import load_faiss
-from indexer.scoring import exact_scores
+from indexer.scoring import exact_scores, inner_products
 
 _SPARE_HITS = 8  # fetched beyond k, so that one search usually settles who the k best are
 _FLOAT32_ROUNDING = 2.0**-24
@@ -130,7 +129,7 @@ def best_products(matrix: np.ndarray, queries: np.ndarray, count: int) -> tuple[
     floors = np.zeros(len(queries), np.float32)  # what a row has to exceed, once there are enough
     num_rows = max(1, min(_ROWS_PER_PRODUCT, _SCORES_PER_PRODUCT // max(len(queries), 1)))
     for start in range(0, len(matrix), num_rows):
-        products = _products(queries, matrix[start : start + num_rows])  # (q, rows)
+        products = inner_products(queries, matrix[start : start + num_rows])  # (q, rows)
         for i, row in enumerate(products):
             above = np.flatnonzero(row > floors[i]) if len(scores[i]) == count else np.arange(len(row))
             together = np.concatenate([scores[i], row[above]])
@@ -141,18 +140,6 @@ def best_products(matrix: np.ndarray, queries: np.ndarray, count: int) -> tuple[
             scores[i], positions[i], floors[i] = together, places, together.min()
     order = np.argsort(-np.stack(scores), axis=1, kind="stable")
     return np.take_along_axis(np.stack(scores), order, 1), np.take_along_axis(np.stack(positions), order, 1)
-
-
-def _products(queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """(q, d) and (n, d) to (q, n) inner products, by torch if it is loaded.
-
-    Where torch has embedded the queries its threads are awake, and NumPy's would only be in their way.
-    """
-    if "torch" not in sys.modules:
-        return queries @ rows.T
-    import torch
-
-    return torch.mm(torch.tensor(queries), torch.from_numpy(rows).T).numpy()
 
 
 def certainly_nearest(

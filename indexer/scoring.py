@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,6 +17,19 @@ def exact_scores(vectors: np.ndarray, query: np.ndarray) -> np.ndarray:
     the last digit with their position and the size of the batch, and then equal chunks would not tie.
     """
     return np.einsum("nd,d->n", vectors, query, dtype=np.float64).astype(np.float32)
+
+
+def inner_products(queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """(q, n) float32 inner products of (q, d) and (n, d), as a matrix product rounds them, on all cores.
+
+    By torch if it is loaded: where it has embedded the queries its threads are awake, and NumPy's, if it may
+    have any, would only be in their way. `rows` must be writable, which torch insists on.
+    """
+    if "torch" not in sys.modules:
+        return queries @ rows.T
+    import torch
+
+    return torch.mm(torch.tensor(queries), torch.from_numpy(rows).T).numpy()
 
 
 def best_first(chunk_ids: Sequence[str], scores: np.ndarray, k: int) -> list[ScoredChunkId]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from indexer.scoring import exact_scores
+from indexer.scoring import exact_scores, inner_products
 from retriever.cache_vectors import QueryVectors
 from retriever.certificate import bound_outside, single_bounds
 from retriever.corpus import CorpusView, Version
@@ -19,7 +19,7 @@ NUM_TOP_SCORES = 64
 _ROUNDING = 1e-4
 _CHOICE = 32  # past queries that a proof may be made of: those that prove the most each by itself
 _HOPE = 0.25  # more than that no proof has been seen to gain from further lists
-_MOST_PAIRS = 1 << 27  # of newcomers and lists that are compared at once: a second's work, or about
+_MOST_PAIRS = 1 << 27  # of newcomers and lists that are compared at once: half a second's work, or about
 _PAIRS_PER_PRODUCT = 1 << 24  # 64 MB
 _NEARER = 0.02  # by so much may the k best be nearer to a new query than they were to a past one
 _CLEARLY = 0.05  # below the k best: a proof that far on needs no further lists
@@ -239,7 +239,7 @@ class ListTable:
         step = max(_PAIRS_PER_PRODUCT // len(self._entries), 1)
         for start in range(0, len(added), step):
             numbers, vectors = view.vectors(added[start : start + step])
-            similarities = vectors @ self._vectors.rows.T
+            similarities = inner_products(vectors, self._vectors.rows)
             inside = similarities > self._radii[: len(self)] - _ROUNDING  # (chunks, entries)
             for slot in np.flatnonzero(inside.any(axis=0)).tolist():
                 newcomers.setdefault(slot, []).append(numbers[inside[:, slot]])
