@@ -27,6 +27,7 @@ true search all the same, the two are compared.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import random
 from array import array
@@ -41,7 +42,7 @@ from retriever.binomial import lower_bound, upper_bound
 _WINDOW = 4096  # answers that are remembered; older ones may be of another traffic
 _AUDITS = 4096  # likewise
 _PER_QUERY = 32  # labels that a past query keeps
-_MAX_QUERIES = 16_384  # past queries that keep labels
+_MAX_QUERIES = 4096  # past queries that keep labels, those of late: 3 MB, or about
 _MAX_KINDS = 8  # of requests that learn side by side; the one unused for longest goes
 _FIT_EVERY = 32  # labels
 # Strata of log-odds: [-3, -2), ... [8, 9). Below and above count as the first and the last.
@@ -121,7 +122,7 @@ class Calibrator:
     def decide(self, query: str, alignment: float) -> Decision:
         """What becomes of an answer that leans on a past query, at an alignment."""
         alignment = float(np.clip(alignment, -1, 1))
-        own = self._own.get(query, 0.0)
+        own = self._own.get(_digest(query), 0.0)
         intercept, slope = self._coefficients.tolist()
         odds = float(np.clip(intercept + slope * alignment + own, -_MAX_ODDS, _MAX_ODDS))
         stratum = int(_stratum(odds))
@@ -176,16 +177,17 @@ class Calibrator:
         self._strata = np.zeros(_WINDOW, np.int64)
         self._labels = np.full(_WINDOW, _NO_ANSWER, np.int8)
         self._coefficients = _PRIOR
-        self._records: OrderedDict[str, _Labels] = OrderedDict()
-        self._own: dict[str, float] = {}
+        self._records: OrderedDict[bytes, _Labels] = OrderedDict()
+        self._own: dict[bytes, float] = {}
         self._num_labels = 0
         self._set_gate()
 
     def _learn_own(self, query: str, alignment: float, right: bool) -> None:
         """A past query's own log-odds: the most likely under its labels and a normal prior."""
-        record = self._records.setdefault(query, _Labels(array("d"), bytearray()))
+        key = _digest(query)
+        record = self._records.setdefault(key, _Labels(array("d"), bytearray()))
         record.append(alignment, right=right)
-        self._records.move_to_end(query)
+        self._records.move_to_end(key)
         if len(self._records) > _MAX_QUERIES:
             gone, _ = self._records.popitem(last=False)
             self._own.pop(gone, None)
@@ -198,7 +200,7 @@ class Calibrator:
                 gradient += label - p
                 curvature += p * (1 - p)
             own += gradient / curvature
-        self._own[query] = own
+        self._own[key] = own
 
     def _fit(self) -> None:
         """The log-odds shared by all past queries: logistic regression with a normal prior."""
@@ -279,6 +281,11 @@ class Calibrators(Generic[Kind]):
     def clear(self) -> None:
         """Forgets everything."""
         self._by_kind.clear()
+
+
+def _digest(query: str) -> bytes:
+    """What stands for a past query: queries may be long, and the cache may have let go of them."""
+    return hashlib.blake2b(query.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def _bound_95(means: np.ndarray, variances: np.ndarray) -> np.ndarray:

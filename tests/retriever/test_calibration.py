@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -214,3 +216,24 @@ def test_false_hits_in_the_audits_make_it_stricter_before_they_suspend_it():
             calibrator.learn("past 2", decision, right=False)
     assert calibrator.audit().num_suspensions == 0
     assert calibrator.decide("any", 0.9).threshold > threshold
+
+
+def test_memory_does_not_grow_with_the_number_or_the_length_of_past_queries(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("retriever.cache_calibration._MAX_QUERIES", 50)
+    calibrator = Calibrator(max_false_hit_rate=0.01, audit_share=0.1)
+
+    def bytes_after(start: int, stop: int) -> int:
+        for number in range(start, stop):
+            query = f"{number} " + "long " * 4000  # 20 kB
+            calibrator.learn(query, calibrator.decide(query, 0.5), right=True)
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        full = bytes_after(0, 100)
+        assert full < 500_000  # of 50 queries that are a megabyte together
+        assert bytes_after(100, 400) < full + 20_000
+    finally:
+        tracemalloc.stop()
