@@ -10,9 +10,9 @@ from retriever.types import SearchResult
 
 _MAX_PARTS = 8
 _MIN_WORDS = 3  # "who and when" is one question
-_BREAK = re.compile(
+_BREAK = re.compile(  # of text without runs of white space, on which it would backtrack
     r"(?<=[?？])\s+"
-    r"|[\r\n]+"
+    r"|\n"
     r"|\s*;\s+"
     r"|\s*,?\s+(?:and|but)\s+(?=(?:also\s+)?(?:who|whom|whose|what|when|where|which|why|how)\b)",
     re.IGNORECASE,
@@ -27,7 +27,8 @@ def sub_questions(question: str) -> tuple[str, ...]:
     question word after "and" or "but". A part keeps its words, so one that says "it" still does.
     """
     parts = []
-    for piece in _BREAK.split(question):
+    lines = filter(None, map(collapsed, question.splitlines()))
+    for piece in _BREAK.split("\n".join(lines)):
         part = collapsed(_LEADING.sub("", piece.strip())).rstrip(" ,;.?？")
         if len(part.split()) >= _MIN_WORDS:
             parts.append(f"{part}?")

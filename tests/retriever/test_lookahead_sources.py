@@ -93,6 +93,14 @@ def test_a_question_that_asks_one_thing_has_no_parts(question):
     assert sub_questions(question) == ()
 
 
+@pytest.mark.parametrize("space", [" ", "\t", "\n", "\r\n", " \n", "\u3000", "\x0c"])
+def test_white_space_without_end_is_one_space_or_one_break(space):
+    gap = space * 8000
+    parts = ("who built it?", "when was it opened?")
+    assert sub_questions(f"who built it;{gap}when was it opened{gap}") == parts
+    assert sub_questions(f"who built it{gap}, and{gap}when was it opened") == parts
+
+
 def test_parts_are_a_few_and_none_comes_twice():
     many = "? ".join(f"What is number {i % 10}" for i in range(30))
     assert sub_questions(many) == tuple(f"What is number {i}?" for i in range(8))
