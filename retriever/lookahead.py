@@ -35,9 +35,9 @@ _log = logging.getLogger("retriever.lookahead")
 class LookaheadStats:
     """What a LookaheadRetriever has done so far."""
 
-    prefetched: int  # results that were retrieved ahead; each ends as used or wasted, or is held
+    prefetched: int  # searches that were made ahead; each ends as used or wasted, or is held
     used: int
-    wasted: int
+    wasted: int  # among them those that failed
     stale: int  # of the wasted ones: asked for after the index had changed
     held: int
     seconds_saved: float  # that callers did not wait
@@ -81,10 +81,11 @@ class LookaheadRetriever:
     """Answers `get` from results that one background thread retrieved before they were asked for.
 
     After every query, the sources are asked for up to `window` next ones, which are searched for in one
-    batch; it begins when no caller's search is running, so that it holds up none. A result is handed out
-    once, only for the same query and options, and only while the index is in the state in which it was
-    searched; an error goes to the caller who asks for that query. Each source has a gate that closes when its
-    guesses cost more than they spare. Close it, or use it as a context manager.
+    batch; it begins when no caller's search is running, so that it holds up none. A result is handed out only
+    for the same query and options, and only while the index is in the state in which it was searched; to all
+    who wait for it or ask at the same time, and then it is held no longer. What failed ahead is never handed
+    out: whoever asks for that query searches, and gets what the search raises. Each source has a gate that
+    closes when its guesses cost more than they spare. Close it, or use it as a context manager.
     """
 
     def __init__(
@@ -156,7 +157,7 @@ class LookaheadRetriever:
         """The result of `Retriever.search`, retrieved ahead or else now; then looks ahead again.
 
         Without `look_ahead` the caller, who wants the processor first, calls that afterwards. Raises what the
-        search raises, RetrieverClosed and InvalidK.
+        caller's own search raises, RetrieverClosed and InvalidK.
         """
         key = _Key(collapsed(query), search_options(k, filters, use_cache))
         result: SearchResult | None = None
@@ -251,16 +252,19 @@ class LookaheadRetriever:
                 self._changed.notify_all()
 
     def _wait_for(self, prefetch: _Prefetch) -> bool:
-        """Whether the result, once it is there, is still what a search would find."""
+        """Whether there is a result, once the search has ended, and it is still what one would find now.
+
+        What the search raised says nothing about another one: the retriever may have been busy.
+        """
         began = self._clock()
-        prefetch.outcome.exception()  # waits for the outcome, whichever it is
+        has_failed = prefetch.outcome.exception() is not None  # waits for the outcome, whichever it is
         waited = self._clock() - began
-        is_current = bool(self._read_version() == prefetch.version)
+        is_current = not has_failed and bool(self._read_version() == prefetch.version)
         with self._changed:
             if is_current:
                 self._settle(prefetch, saved=max(0.0, prefetch.seconds - waited))
             else:
-                self._num_stale += not prefetch.settled
+                self._num_stale += not has_failed and not prefetch.settled
                 self._settle(prefetch, saved=None)
         return is_current
 

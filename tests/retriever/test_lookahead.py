@@ -14,7 +14,7 @@ from lookahead_fakes import Guesses, WatchedRetriever, idle, looking
 
 from indexer.types import Filters
 from retriever import LookaheadRetriever
-from retriever.errors import EmptyQuery, InvalidK, InvalidRetrievalSettings, RetrieverClosed
+from retriever.errors import EmptyQuery, InvalidK, InvalidRetrievalSettings, RetrieverBusy, RetrieverClosed
 
 pytestmark = pytest.mark.usefixtures("no_thread_is_left")
 
@@ -161,17 +161,33 @@ def test_an_error_goes_to_the_one_who_asks_for_that_query(ahead, retriever):
     with pytest.raises(EmptyQuery, match=r"\['bad'\]"):
         ahead.get("bad")
     assert ahead.get("b") == result_of("b")
-    assert retriever.asked == []
-    assert ahead.stats().prefetched == 3
-
-
-def test_an_error_is_handed_out_once_and_then_tried_again(ahead, retriever):
-    ahead.expect(["bad"])
-    idle(ahead)
-    for _ in range(2):
-        with pytest.raises(EmptyQuery):
-            ahead.get("bad")
     assert retriever.asked == ["bad"]
+    stats = ahead.stats()
+    assert (stats.prefetched, stats.used, stats.wasted, stats.stale) == (3, 2, 1, 0)
+
+
+def test_what_failed_ahead_for_the_moment_is_searched_for_again(ahead, retriever, monkeypatch):
+    search = retriever.search_batch
+
+    def busy(queries, **options):
+        raise RetrieverBusy("There is no place for more.")
+
+    monkeypatch.setattr(retriever, "search_batch", busy)
+    ahead.expect(["a"])
+    idle(ahead)
+    monkeypatch.setattr(retriever, "search_batch", search)
+    assert ahead.get("a") == result_of("a")
+    assert retriever.asked == ["a"]
+    stats = ahead.stats()
+    assert (stats.used, stats.wasted, stats.stale, stats.held, stats.seconds_saved) == (0, 1, 0, 0, 0.0)
+
+
+def test_those_who_wait_for_what_then_fails_search_themselves(ahead, retriever):
+    with callers_of(ahead, retriever, "bad", count=2) as results:
+        pass
+    for result in results:
+        assert isinstance(result.exception(), EmptyQuery)
+    assert retriever.asked == ["bad", "bad"]
 
 
 def test_a_query_that_fails_is_told_to_the_sources_and_looking_ahead_goes_on(retriever):
