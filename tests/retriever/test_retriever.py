@@ -198,6 +198,14 @@ def test_a_query_of_a_megabyte_is_an_error_before_any_work(corpus):
     assert retriever.search("a" * 100).hits
 
 
+def test_the_limit_holds_for_what_normalising_makes_of_a_query_too(corpus):
+    embedder = FakeEmbedder()
+    retriever = make_retriever(corpus, embedder, settings=RetrievalSettings(max_query_chars=100))
+    with pytest.raises(QueryTooLong, match="1,800 characters, the limit is 100"):
+        retriever.search("\ufdfa" * 100)  # one character for a phrase of 18
+    assert embedder.batches == []
+
+
 @pytest.mark.parametrize("k", [0, -1, True, 2.0, "3", None])
 def test_k_has_to_be_a_positive_whole_number(corpus, k):
     with pytest.raises(InvalidK):
