@@ -24,6 +24,7 @@ from typing import NamedTuple
 _MAX_REPAIRS = 4  # of one question
 _MAX_WORDS = 200  # nobody speaks longer questions: this is a text that was pasted
 _PUNCTUATION = ".,;:!?…-–—()[]\"'“”‘’«»"
+_AROUND_SINGLE_QUOTES = '.,;:!?…-–—()[]"“”«»'
 
 _FILLERS = frozenset({"uh", "uhh", "uhm", "um", "erm", "hmm"})
 _HESITATIONS = _FILLERS | {"er", "oh", "well", "or"}  # say something only beside one of the next
@@ -354,24 +355,27 @@ def _without_fillers(tokens: list[str]) -> list[str]:
 
 def _without_fragments(tokens: list[str]) -> list[str]:
     """Without the beginning of a word that is broken off and then said: "wh- what"."""
-    kept = []
+    kept, quoted = [], _quoted(tokens)
     for at, token in enumerate(tokens):
         begun = token.rstrip("-–—").casefold()
         following = tokens[at + 1].casefold() if at + 1 < len(tokens) else ""
         broken_off = token[-1] in "-–—" and begun.isalpha() and following.startswith(begun)
-        if not broken_off:
+        if quoted[at] or not broken_off:
             kept.append(token)
     return kept
 
 
 def _without_repetitions(tokens: list[str]) -> list[str]:
     """One to three words said twice in a row are said once, if it cannot be a name or grammar."""
+    tokens, quoted = list(tokens), _quoted(tokens)
     at = 0
     while at < len(tokens):
         for length in (3, 2, 1):
             first, second = tokens[at : at + length], tokens[at + length : at + 2 * length]
-            if at + 2 * length < len(tokens) and _is_repetition(first, second):
-                tokens = tokens[:at] + tokens[at + length :]
+            if at + 2 * length >= len(tokens) or any(quoted[at : at + 2 * length]):
+                continue
+            if _is_repetition(first, second):
+                del tokens[at : at + length], quoted[at : at + length]
                 break
         else:
             at += 1
@@ -397,7 +401,7 @@ def _bare(token: str) -> str:
 def _quoted(tokens: Sequence[str]) -> list[bool]:
     """Which tokens are within quotation marks, or touch them."""
     inside, found = False, []
-    for token in tokens:
+    for token, in_single in zip(tokens, _in_single_quotes(tokens), strict=True):
         opens = inside
         for character in token:
             if character == '"':
@@ -407,5 +411,21 @@ def _quoted(tokens: Sequence[str]) -> list[bool]:
             elif character in "”»":
                 inside = False
             opens |= inside
-        found.append(opens)
+        found.append(opens or in_single)
+    return found
+
+
+def _in_single_quotes(tokens: Sequence[str]) -> list[bool]:
+    """Which tokens are within single quotation marks: pairs that open before a word and close after one.
+
+    All others are apostrophes: "don't", "'twas", "the dogs' food".
+    """
+    found, opened = [False] * len(tokens), -1
+    for at, token in enumerate(tokens):
+        word = token.strip(_AROUND_SINGLE_QUOTES)
+        if opened < 0 and word.startswith(("'", "‘")):
+            opened, word = at, word[1:]
+        if opened >= 0 and word.endswith(("'", "’")):
+            found[opened : at + 1] = [True] * (at + 1 - opened)
+            opened = -1
     return found

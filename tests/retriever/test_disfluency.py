@@ -36,6 +36,10 @@ from retriever.disfluency import repair_disfluencies
         ("what is the the height of of the tower", "what is the height of the tower"),
         ("what is what is the height", "what is the height"),
         ("wh- what is the height", "what is the height"),
+        # apostrophes are no quotation marks
+        ("who fed the dogs' um puppies and didn't um leave", "who fed the dogs' puppies and didn't leave"),
+        ("why 'twas um the king no wait the queen's son", "why 'twas the queen's son"),
+        ("what does 'er' mean no wait what does um 'uh' mean", "what does 'uh' mean"),
     ],
 )
 def test_what_was_taken_back_is_not_searched_for(spoken, meant):
@@ -63,6 +67,13 @@ def test_what_was_taken_back_is_not_searched_for(spoken, meant):
         "How do I log in in London and hold on to it?",
         'Who wrote the line "what is no wait who founded Rome"?',
         "Who wrote “no wait, what is it” on the wall?",
+        "What does 'um' mean in German?",
+        "What does ‘um’ mean in German?",
+        "How is the filler ('uh') written?",
+        "Who wrote 'what is no wait who founded Rome'?",
+        "Who said ‘in 1998 no wait in 2002’ on the dogs' behalf?",
+        'Who sang "and the the rain fell" in 1970?',
+        "What does 'a wh- what' stand for?",
         "Um wie viel Uhr beginnt das Spiel?",
         "O que é um número primo, no sorry?",
         "no wait",
