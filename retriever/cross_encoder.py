@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from indexer.embedding_errors import ModelNotFound
-from indexer.embedding_loading import no_progress_bars
+from indexer.embedding_loading import DTYPES, no_progress_bars
 from indexer.embedding_model import find_model, sampled_weights_digest
 from indexer.hardware import resolve_device
 from indexer.lazy import Lazy
-from retriever.errors import RerankerNotFound
+from retriever.errors import InvalidRetrievalSettings, RerankerNotFound
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
@@ -36,8 +36,13 @@ class CrossEncoderReranker:
     ) -> None:
         """`max_length`: tokens of query and passage together that are read; None: what the model states.
 
-        `dtype`: auto (what the files hold), float32, bfloat16 or float16. Raises RerankerNotFound.
+        `dtype`: auto (what the files hold), float32, bfloat16 or float16. Raises RerankerNotFound, and
+        InvalidRetrievalSettings for another dtype.
         """
+        if dtype not in DTYPES:
+            raise InvalidRetrievalSettings(
+                f"There is no dtype {dtype!r}.", hint=f"Choose one of {', '.join(DTYPES)}."
+            )
         try:
             folder = find_model(name_or_path, organisation=_ORGANISATION, marker=_MARKER)
         except ModelNotFound as error:
@@ -54,7 +59,7 @@ class CrossEncoderReranker:
         if not digest:
             raise _unusable(folder, "it has no weights in safetensors format")
         self.name = f"the cross-encoder {Path(name_or_path).name}"
-        self.fingerprint = f"cross-encoder-{digest[:16]}-{max_length or 'default'}"
+        self.fingerprint = f"cross-encoder-{digest[:16]}-{max_length or 'default'}-{dtype}"
 
     @property
     def is_loaded(self) -> bool:

@@ -210,8 +210,16 @@ def test_opening_a_cross_encoder_reads_no_weights_and_tells_models_apart(cross_e
     assert CrossEncoderReranker(str(copied)).fingerprint == reranker.fingerprint
     shorter = CrossEncoderReranker(str(copied), max_length=16)
     assert shorter.fingerprint != reranker.fingerprint
+    rounded = CrossEncoderReranker(str(copied), dtype="bfloat16")
+    assert rounded.fingerprint != reranker.fingerprint  # its scores are others
     (copied / "config.json").write_text((copied / "config.json").read_text().replace("1e-12", "1e-5"))
     assert CrossEncoderReranker(str(copied)).fingerprint != reranker.fingerprint
+
+
+@pytest.mark.parametrize("dtype", ["float23", "int8", "nn", ""])
+def test_a_dtype_that_is_none_is_refused_before_the_first_search(cross_encoder, dtype):
+    with pytest.raises(InvalidRetrievalSettings, match="Choose one of auto, float32"):
+        CrossEncoderReranker(str(cross_encoder), dtype=dtype)
 
 
 def test_a_model_that_cannot_rank_is_refused_with_the_reason(tmp_path, monkeypatch):
