@@ -74,7 +74,7 @@ class CacheStats:
 
 
 class RetrievalCache:
-    """Remembers results and dense lists under a budget of bytes; safe to share between threads.
+    """Remembers a corpus's results and dense lists under a budget of bytes; safe to share between threads.
 
     `candidates` is how many chunks a list holds: the knob between memory (1 to 2 bytes each) and how far
     around its query a list can prove anything. `max_false_hit_rate` turns the approximate tier on: the share
@@ -114,11 +114,36 @@ class RetrievalCache:
         self._vectors: dict[VectorKey, np.ndarray] = {}
         self._tables: dict[Space, ListTable] = {}
         self._calibrators: Calibrators[CalibrationKey] = Calibrators(
-            lambda: Calibrator(max_false_hit_rate=self.max_false_hit_rate, audit_share=self.audit_share)
+            lambda first_number: Calibrator(
+                max_false_hit_rate=self.max_false_hit_rate,
+                audit_share=self.audit_share,
+                first_number=first_number,
+            )
         )
+        self._newest: Version | None = None  # state of the corpus that was heard of
         self._served: Counter[Tier] = Counter()
         self._evictions = 0
         self._has_changed = False
+
+    def see(self, version: Version) -> None:
+        """Told of the state that the corpus is in now, it drops what can never be served again.
+
+        Results of other states are not. Lists of a later state are not either: they are of a corpus that
+        another has taken the place of, and would keep that one's lists out.
+        """
+        with self._lock:
+            if version == self._newest:
+                return
+            is_later = self._newest is None or version.generation > self._newest.generation
+            self._newest = version
+            for key in [key for key, entry in self._exact.items() if entry.version != version]:
+                self._drop(key)
+            if is_later:
+                return
+            for space, table in list(self._tables.items()):
+                if table.version.generation > version.generation:
+                    for text in [entry.text for entry in table]:
+                        self._drop(ListKey(space, text))
 
     # --- results
 
@@ -154,7 +179,7 @@ class RetrievalCache:
         check_vector(vector)
         with self._lock:
             if self._admit(key, size=bytes_of_vector(key, vector), seconds=seconds):
-                self._vectors[key] = vector
+                self._vectors[key] = np.array(vector, np.float32)  # a view would hold its whole batch
 
     # --- lists
 
@@ -229,7 +254,8 @@ class RetrievalCache:
         top_scores = dense.scores[:NUM_TOP_SCORES].copy()
         is_exact = dense.bound < np.inf
         radius = dense.bound if is_exact else float(dense.scores[-1]) if len(dense.scores) else -np.inf
-        entry = ListEntry(text, query, PackedNumbers(dense.chunks), radius, top_scores, is_exact)
+        vector = np.array(query, np.float32)  # a view would hold its whole batch
+        entry = ListEntry(text, vector, PackedNumbers(dense.chunks), radius, top_scores, is_exact)
         with self._lock:
             table = self._following(view, space) if space in self._tables else ListTable(view.version)
             if table is None:
@@ -279,6 +305,11 @@ class RetrievalCache:
     def has_changed(self) -> bool:
         """Whether anything has come or gone since `state` or `restore` was last called."""
         return self._has_changed
+
+    def not_saved(self) -> None:
+        """Takes back that `state` was called: it has not been saved."""
+        with self._lock:
+            self._has_changed = True
 
     def state(self, *, saved_at: float) -> CacheState:
         """The vectors and the lists, to be saved; oldest first."""
@@ -347,18 +378,17 @@ class RetrievalCache:
             return None
         before = [entry.text for entry in table]
         allowed = view.matching(space.filters)
-        grown = table.follow(view, allowed)
-        if grown is None:
+        followed = table.follow(view, allowed, max_length=_MOST_GROWTH * self.candidates)
+        if followed is None:
             for text in before:
                 self._forget(ListKey(space, text))
             del self._tables[space]  # it may be the last that is ever heard of these filters
             return table
-        for entry in grown:
+        for text in followed.overgrown:
+            self._drop(ListKey(space, text))
+        for entry in followed.grown:
             key = ListKey(space, entry.text)
-            if len(entry.chunks) > _MOST_GROWTH * self.candidates:
-                self._drop(key)
-            else:
-                self._ledger.resize(key, bytes_of_list(key, entry))
+            self._ledger.resize(key, bytes_of_list(key, entry))
         return table
 
     def _shorten(self, view: CorpusView, space: Space, table: ListTable, texts: Sequence[str]) -> None:

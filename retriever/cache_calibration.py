@@ -33,6 +33,7 @@ import random
 from array import array
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -45,6 +46,7 @@ _PER_QUERY = 32  # labels that a past query keeps
 _MAX_QUERIES = 4096  # past queries that keep labels, those of late: 3 MB, or about
 _MAX_KINDS = 8  # of requests that learn side by side; the one unused for longest goes
 _FIT_EVERY = 32  # labels
+_NUMBERS_EACH = 1 << 40  # answers of one calibrator
 # Strata of log-odds: [-3, -2), ... [8, 9). Below and above count as the first and the last.
 _LOWEST, _NUM_STRATA = -3, 12
 # What is thought before there is any label: an alignment of 0.25 is as good as a coin.
@@ -71,11 +73,13 @@ class Decision(NamedTuple):
     threshold: float  # the alignment from which on answers from this past query are served
 
 
-class _Labels(NamedTuple):
-    """A past query's labels, oldest first, in few bytes: there may be thousands of such queries."""
+@dataclass(slots=True)
+class _PastQuery:
+    """What is known of one, in few bytes: there may be thousands of them."""
 
-    alignments: array[float]
-    right: bytearray
+    own: float  # its log-odds
+    alignments: array[float]  # of its labels, oldest first
+    right: bytearray  # the labels
 
     def append(self, alignment: float, *, right: bool) -> None:
         self.alignments.append(alignment)
@@ -107,22 +111,26 @@ NO_AUDIT = Audit(0, 0, 0)
 class Calibrator:
     """Decides for answers of one kind (embedder, settings, k). Not for several threads.
 
-    With a budget of 1 everything is served.
+    With a budget of 1 everything is served. Answers are numbered from `first_number`.
     """
 
-    def __init__(self, *, max_false_hit_rate: float, audit_share: float, seed: int = 0) -> None:
+    def __init__(
+        self, *, max_false_hit_rate: float, audit_share: float, first_number: int = 0, seed: int = 0
+    ) -> None:
         self.max_false_hit_rate = max_false_hit_rate
         self._audit_share = audit_share
         self._random = random.Random(seed)
         self._audits: deque[bool] = deque(maxlen=_AUDITS)  # whether each was a false hit
         self._num_suspensions = 0
-        self._next = 0  # number of the next answer; answer n is remembered in slot n % _WINDOW
+        self._first_number = first_number
+        self._next = first_number  # number of the next answer; answer n is remembered in slot n % _WINDOW
         self._forget()
 
     def decide(self, query: str, alignment: float) -> Decision:
         """What becomes of an answer that leans on a past query, at an alignment."""
         alignment = float(np.clip(alignment, -1, 1))
-        own = self._own.get(_digest(query), 0.0)
+        past = self._past_queries.get(_digest(query))
+        own = past.own if past is not None else 0.0
         intercept, slope = self._coefficients.tolist()
         odds = float(np.clip(intercept + slope * alignment + own, -_MAX_ODDS, _MAX_ODDS))
         stratum = int(_stratum(odds))
@@ -143,7 +151,9 @@ class Calibrator:
         )
 
     def learn(self, query: str, decision: Decision, *, right: bool) -> None:
-        """Takes in the label of an answer: whether the true search's was as good as the same."""
+        """Takes in the label of an answer of its own: whether the true search's was as good as the same."""
+        if not self._first_number <= decision.number < self._next:
+            return
         if max(self._first, self._next - _WINDOW) <= decision.number < self._next:
             self._labels[decision.number % _WINDOW] = right
         self._learn_own(query, decision.alignment, right)
@@ -177,30 +187,27 @@ class Calibrator:
         self._strata = np.zeros(_WINDOW, np.int64)
         self._labels = np.full(_WINDOW, _NO_ANSWER, np.int8)
         self._coefficients = _PRIOR
-        self._records: OrderedDict[bytes, _Labels] = OrderedDict()
-        self._own: dict[bytes, float] = {}
+        self._past_queries: OrderedDict[bytes, _PastQuery] = OrderedDict()  # by digest
         self._num_labels = 0
         self._set_gate()
 
     def _learn_own(self, query: str, alignment: float, right: bool) -> None:
         """A past query's own log-odds: the most likely under its labels and a normal prior."""
-        key = _digest(query)
-        record = self._records.setdefault(key, _Labels(array("d"), bytearray()))
-        record.append(alignment, right=right)
-        self._records.move_to_end(key)
-        if len(self._records) > _MAX_QUERIES:
-            gone, _ = self._records.popitem(last=False)
-            self._own.pop(gone, None)
+        past = self._past_queries.setdefault(_digest(query), _PastQuery(0.0, array("d"), bytearray()))
+        past.append(alignment, right=right)
+        self._past_queries.move_to_end(_digest(query))
+        if len(self._past_queries) > _MAX_QUERIES:
+            self._past_queries.popitem(last=False)
         intercept, slope = self._coefficients.tolist()
         own = 0.0
         for _ in range(6):  # Newton's steps
             gradient, curvature = -own / _OWN_VARIANCE, 1 / _OWN_VARIANCE
-            for x, label in zip(*record, strict=True):
+            for x, label in zip(past.alignments, past.right, strict=True):
                 p = 1 / (1 + math.exp(-max(min(intercept + slope * x + own, _MAX_ODDS), -_MAX_ODDS)))
                 gradient += label - p
                 curvature += p * (1 - p)
             own += gradient / curvature
-        self._own[key] = own
+        past.own = own
 
     def _fit(self) -> None:
         """The log-odds shared by all past queries: logistic regression with a normal prior."""
@@ -257,9 +264,11 @@ class Calibrator:
 class Calibrators(Generic[Kind]):
     """A Calibrator for each kind of request, as far as they were used of late. Not for several threads."""
 
-    def __init__(self, make: Callable[[], Calibrator]) -> None:
+    def __init__(self, make: Callable[[int], Calibrator]) -> None:
+        """`make` gets the number of the first answer."""
         self._make = make
         self._by_kind: OrderedDict[Kind, Calibrator] = OrderedDict()
+        self._num_made = 0
 
     def __iter__(self) -> Iterator[Kind]:
         return iter(self._by_kind)
@@ -267,7 +276,9 @@ class Calibrators(Generic[Kind]):
     def of(self, kind: Kind) -> Calibrator:
         """The one for a kind, made where there is none."""
         if kind not in self._by_kind:
-            self._by_kind[kind] = self._make()
+            # No two use the same numbers: a label may come after the one that it is for was dropped.
+            self._by_kind[kind] = self._make(self._num_made * _NUMBERS_EACH)
+            self._num_made += 1
             if len(self._by_kind) > _MAX_KINDS:
                 self._by_kind.popitem(last=False)
         self._by_kind.move_to_end(kind)

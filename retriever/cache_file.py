@@ -38,6 +38,8 @@ def save(cache: RetrievalCache, path: Path, *, clock: Callable[[], float] = time
 
     A disk that is full or read-only is a warning, not an error: nothing is lost but time.
     """
+    from safetensors import SafetensorError
+
     if not cache.has_changed:
         return False
     state = cache.state(saved_at=clock())
@@ -45,7 +47,8 @@ def save(cache: RetrievalCache, path: Path, *, clock: Callable[[], float] = time
     try:
         _write(state, temporary)
         temporary.replace(path)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
+        cache.not_saved()
         _log.warning("The retrieval cache could not be saved to %s: %s", path, error)
         return False
     finally:

@@ -20,7 +20,10 @@ _ROUNDING = 1e-4
 _CHOICE = 32  # past queries that a proof may be made of: those that prove the most each by itself
 _HOPE = 0.25  # more than that no proof has been seen to gain from further lists
 _MOST_PAIRS = 1 << 27  # of newcomers and lists that are compared at once: half a second's work, or about
+_MOST_NEWCOMERS = 1 << 17  # that are compared at all: reading so many vectors takes as long
 _PAIRS_PER_PRODUCT = 1 << 24  # 64 MB
+_ROWS_PER_PRODUCT = 1 << 14  # 25 MB of vectors of 384 dimensions
+_MOST_INSERTED = 1 << 23  # numbers to be put on lists: 64 MB
 _NEARER = 0.02  # by so much may the k best be nearer to a new query than they were to a past one
 _CLEARLY = 0.05  # below the k best: a proof that far on needs no further lists
 _SPARSE = 256  # numbers up to so many times as many as there are on the lists are marked, not sorted
@@ -65,6 +68,13 @@ class Nearby(NamedTuple):
     def alignment(self, similarity: float) -> float:
         """That cosine, for a chunk of this similarity; above 1 no chunk has it. See cache_calibration.py."""
         return (similarity - self.explained) / self.rest
+
+
+class Followed(NamedTuple):
+    """What became of lists when the corpus grew."""
+
+    grown: list[ListEntry]
+    overgrown: list[str]  # texts of those that would be too long; they are not right any more
 
 
 class ListTable:
@@ -192,8 +202,9 @@ class ListTable:
         self._complete.clear()
         self._vectors.clear()
 
-    def follow(self, view: CorpusView, allowed: np.ndarray | None) -> list[ListEntry] | None:
-        """Brings the lists to the state of a view. The entries that grew; None if all had to be dropped.
+    def follow(self, view: CorpusView, allowed: np.ndarray | None, *, max_length: int) -> Followed | None:
+        """Brings the lists to the state of a view. What became of those that grew; None if all had to be
+        dropped.
 
         A chunk that went simply is not there when a list is read. One that came is put on the lists that it
         could be missed on; on all others its similarity is below the radius, and they stay as they are. Where
@@ -204,12 +215,15 @@ class ListTable:
         if added is not None and allowed is not None:
             added = np.intersect1d(added, allowed)
         # None: the state is too old, or another corpus's
-        if added is None or len(added) * len(self._entries) > _MOST_PAIRS:
+        if added is None or (self._entries and not self._are_few(added)):
             self.clear()
             return None
         if not len(added) or not self._entries:
-            return []
-        return self._insert(view, added)
+            return Followed([], [])
+        followed = self._insert(view, added, max_length)
+        if followed is None:
+            self.clear()
+        return followed
 
     def tighten(self, view: CorpusView, text: str, length: int, allowed: np.ndarray | None) -> ListEntry:
         """Shortens a list that has grown: to what still is there, and of that to the best `length` chunks.
@@ -234,20 +248,35 @@ class ListTable:
         self.put(entry)
         return entry
 
-    def _insert(self, view: CorpusView, added: np.ndarray) -> list[ListEntry]:
+    def _are_few(self, added: np.ndarray) -> bool:
+        return len(added) <= _MOST_NEWCOMERS and len(added) * len(self._entries) <= _MOST_PAIRS
+
+    def _insert(self, view: CorpusView, added: np.ndarray, max_length: int) -> Followed | None:
         newcomers: dict[int, list[np.ndarray]] = {}  # by slot
-        step = max(_PAIRS_PER_PRODUCT // len(self._entries), 1)
+        lengths = np.array([len(entry.chunks) for entry in self._entries])
+        num_inserted = 0
+        step = max(min(_PAIRS_PER_PRODUCT // len(self._entries), _ROWS_PER_PRODUCT), 1)
         for start in range(0, len(added), step):
             numbers, vectors = view.vectors(added[start : start + step])
             similarities = inner_products(vectors, self._vectors.rows)
             inside = similarities > self._radii[: len(self)] - _ROUNDING  # (chunks, entries)
-            for slot in np.flatnonzero(inside.any(axis=0)).tolist():
+            come = inside.sum(axis=0)
+            lengths += come
+            taken = (come > 0) & (lengths <= max_length)
+            num_inserted += int(come[taken].sum())
+            if num_inserted > _MOST_INSERTED:
+                return None
+            for slot in np.flatnonzero(taken).tolist():
                 newcomers.setdefault(slot, []).append(numbers[inside[:, slot]])
-        for slot, numbers in newcomers.items():
+        overgrown = np.flatnonzero(lengths > max_length).tolist()
+        for slot in newcomers.keys() - set(overgrown):
             entry = self._entries[slot]
-            together = union([entry.chunks.unpacked(), *numbers])
+            together = union([entry.chunks.unpacked(), *newcomers[slot]])
             self._entries[slot] = entry._replace(chunks=PackedNumbers(together))
-        return [self._entries[slot] for slot in newcomers]
+        return Followed(
+            grown=[self._entries[slot] for slot in newcomers.keys() - set(overgrown)],
+            overgrown=[self._entries[slot].text for slot in overgrown],
+        )
 
     def _complete_list(self, query: np.ndarray) -> Nearby:
         slots, similarities = self._vectors.near(query)

@@ -102,7 +102,8 @@ class Retriever:
         self._background: tuple[Version, Background] | None = None
         self._background_lock = threading.Lock()
         self._audits = BackgroundAudits()
-        self._owes_audit = False  # one could not be made: the next is made on the spot
+        self._num_audits_owed = 0  # that could not be made: the next ones are made on the spot
+        self._audit_lock = threading.Lock()
         self._cache_file = cache_file
         if cache_file is not None and self.cache is not None:
             load(self.cache, cache_file, index, embedder=embedder.fingerprint)
@@ -148,6 +149,7 @@ class Retriever:
         results: dict[str, SearchResult] = {}
         if cache is not None:
             version = self.index.refreshed_version()
+            cache.see(version)
             for text in texts:
                 watch = Stopwatch()
                 hits = cache.exact(ExactKey(space, text, k, self.settings), version)
@@ -294,25 +296,35 @@ class Retriever:
         decision = suggestion.decision
         if not decision.audit:
             return decision.serve
-        if self._owes_audit:
-            self._owes_audit = False
-            return False  # the true search that it goes through now is the audit
+        with self._audit_lock:
+            if self._num_audits_owed:
+                self._num_audits_owed -= 1
+                return False  # the true search that it goes through now is the audit
         space, version = run.space, run.view.version
         return self._audits.submit(lambda: self._audit(question, space, version, suggestion))
 
     def _audit(self, question: Question, space: Space, version: Version, suggestion: Suggestion) -> None:
-        """Compares an answer that was served with the true search, unless the corpus has changed since."""
-        self._owes_audit = True
+        """Compares an answer that was served with the true search; if that fails, it is owed."""
+        is_done = False
+        try:
+            is_done = self._compare(question, space, version, suggestion)
+        finally:
+            if not is_done:
+                with self._audit_lock:
+                    self._num_audits_owed += 1
+
+    def _compare(self, question: Question, space: Space, version: Version, suggestion: Suggestion) -> bool:
+        """Whether an answer could be compared: the corpus has not changed since."""
         with self.index.view() as view:
             if view.version != version or self.cache is None:
-                return
+                return False
             allowed, background = view.matching(space.filters), self._background_of(view)
             searcher = Searcher(
                 view, self.settings, background, k=suggestion.key.k, allowed=allowed, watch=Stopwatch()
             )
             (found,) = searcher.search([question], searcher.match([question]))
         _learn(self.cache, suggestion, found.ranked)
-        self._owes_audit = False
+        return True
 
     def _background_of(self, view: CorpusView) -> Background:
         """The yardstick for similarities in this state of the corpus; the last one is kept."""

@@ -114,6 +114,43 @@ def test_after_an_audit_that_the_corpus_ran_away_from_the_next_is_made_on_the_sp
     scene.retriever.close()
 
 
+def test_of_two_audits_that_failed_none_is_forgotten_for_one_that_was_made():
+    scene = Scene(max_false_hit_rate=1.0, audit_share=1.0, candidates=20)
+    gate, held = threading.Event(), BackgroundAudits()
+    held.submit(gate.wait)
+    scene.retriever._audits = held
+    tiers = [scene.ask().tier for _ in range(12)]
+    num_failing = tiers.count("approximate")
+    assert num_failing > 1
+    scene.corpus.add("text", unit(scene.rng))
+    gate.set()
+    held.join()
+    while scene.ask().tier != "approximate":
+        held.join()
+    held.join()
+    num_audited = scene.cache.stats().audit.num_audited
+    assert num_audited == num_failing + 1  # each on the spot, and then one that was served
+    scene.retriever.close()
+
+
+def test_an_audit_that_is_being_made_is_not_owed():
+    scene = Scene(max_false_hit_rate=1.0, audit_share=1.0, candidates=20)
+    gate, held = threading.Event(), BackgroundAudits(max_pending=30)
+    scene.retriever._audits = held
+    compare = scene.retriever._compare
+
+    def compare_slowly(*arguments):
+        gate.wait(PATIENCE)
+        return compare(*arguments)
+
+    scene.retriever._compare = compare_slowly
+    tiers = [scene.ask().tier for _ in range(30)]
+    gate.set()
+    held.join()
+    assert "miss" not in tiers[tiers.index("approximate") :]
+    scene.retriever.close()
+
+
 def test_an_audit_that_fails_harms_nobody(no_thread_is_left, caplog):
     audits, done = BackgroundAudits(), []
 

@@ -15,7 +15,7 @@ from fakes import (
 
 from indexer.types import Filters
 from retriever import RetrievalCache, RetrievalSettings
-from retriever.cache_keys import ListKey, Space
+from retriever.cache_keys import ListKey, Space, bytes_of_list
 from retriever.cache_lists import Nearby
 from retriever.errors import InvalidQueryVector, InvalidRetrievalSettings
 from retriever.lists import DenseList
@@ -249,20 +249,55 @@ def test_lists_of_another_corpus_are_dropped():
     assert cache.stats().num_lists == 1
 
 
+def test_lists_of_an_index_that_was_made_anew_in_its_place_do_not_keep_the_new_ones_out():
+    cache, corpus = RetrievalCache(candidates=500), spread_corpus(50)
+    retriever = make_retriever(corpus, cache=cache, settings=DENSE)
+    retriever.search("query")
+    assert retriever.search("another query").tier == "certified"  # by a list of every chunk
+    anew = spread_corpus(40)
+    anew.version = anew.version._replace(generation=corpus.version.generation - 30, token="new")
+    retriever.index = anew
+    assert retriever.search("query").tier == "miss"
+    assert cache.stats().num_lists == 1
+    assert retriever.search("another query").tier == "certified"
+
+
+def test_results_of_an_earlier_state_do_not_take_the_place_of_others():
+    cache, corpus = RetrievalCache(candidates=5), spread_corpus(50)
+    retriever = make_retriever(corpus, cache=cache, settings=DENSE)
+    for number in range(20):
+        retriever.search(f"query {number}")
+    assert cache.stats().num_results == 20
+    corpus.add("new")
+    retriever.search("query 0")
+    assert cache.stats().num_results == 1
+
+
+def test_a_query_that_is_kept_does_not_hold_the_batch_that_it_came_in():
+    cache, corpus = RetrievalCache(candidates=5), spread_corpus(50)
+    retriever = make_retriever(corpus, cache=cache, settings=DENSE)
+    retriever.search_batch([f"query {number}" for number in range(8)])
+    (table,) = cache._tables.values()
+    vectors = [*cache._vectors.values(), *(entry.vector for entry in table)]
+    assert len(vectors) == 16
+    assert all(vector.base is None for vector in vectors)
+
+
 def test_lists_under_a_filter_do_not_grow_by_what_the_filter_keeps_out():
     corpus = spread_corpus(100)
     cache = RetrievalCache(candidates=20)
     retriever = make_retriever(corpus, cache=cache, settings=DENSE)
     filters = Filters(document_ids=frozenset({"d"}))
     retriever.search("query", filters=filters)
-    before = cache.stats().bytes
+    (key,) = (key for key in cache._ledger if isinstance(key, ListKey))
+    before = cache._ledger._accounts[key].size
     corpus.add("outside", embed("query"), document="elsewhere")
     corpus.add("inside", tilted(embed("query"), 0.01))
     result = retriever.search("query", k=1, filters=filters)
     assert (result.tier, result.hits[0].chunk.text) == ("certified", "inside")
     (table,) = cache._tables.values()
     assert len(next(iter(table)).chunks) == 21
-    assert cache.stats().bytes > before
+    assert cache._ledger._accounts[key].size == bytes_of_list(key, next(iter(table))) > before
 
 
 def test_only_what_is_above_the_bound_is_read_as_certain():

@@ -10,6 +10,7 @@ import pytest
 from fakes import DIMENSION, FakeCorpus, FakeEmbedder, FakeView, brute_force, embed, found, make_retriever
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import SafetensorError
 
 from indexer.types import Filters
 from retriever import RetrievalCache, RetrievalSettings
@@ -222,6 +223,20 @@ def test_a_disk_that_cannot_be_written_costs_nothing_but_the_cache(tmp_path, cap
     corpus = corpus_of()
     assert session(corpus, tmp_path / "nowhere" / "cache", ["amber"]) == ["miss"]
     assert "could not be saved" in caplog.text
+
+
+def test_what_a_full_disk_did_not_take_is_saved_the_next_time(path, caplog, monkeypatch):
+    def full(*_: object, **__: object) -> None:
+        raise SafetensorError("I/O error: File too large (os error 27)")
+
+    cache, corpus = RetrievalCache(candidates=20), corpus_of()
+    make_retriever(corpus, cache=cache, settings=DENSE).search("amber")
+    with monkeypatch.context() as patched:
+        patched.setattr("safetensors.numpy.save_file", full)
+        assert not save(cache, path)
+    assert "File too large" in caplog.text
+    assert save(cache, path)
+    assert session(corpus, path, ["amber"]) == ["certified"]
 
 
 def test_an_unchanged_cache_is_not_written_again(path):

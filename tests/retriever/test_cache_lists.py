@@ -118,12 +118,14 @@ def test_many_newcomers_are_compared_in_parts_and_put_on_every_list_that_they_be
     table = table_of(chunks[:200], queries, 20)
     before = {entry.text: set(entry.chunks.unpacked().tolist()) for entry in table}
     view = Later(chunks, np.arange(200, 400))
-    grown = table.follow(view, None)
+    followed = table.follow(view, None, max_length=400)
+    assert followed is not None
+    assert not followed.overgrown
     assert (max(view.sizes), sum(view.sizes)) == (4, 200)
     for entry in table:
         new = 200 + np.flatnonzero(chunks[200:] @ entry.vector > entry.radius)
         assert set(entry.chunks.unpacked().tolist()) == before[entry.text] | set(new.tolist())
-        assert (entry.text in {one.text for one in grown}) == bool(len(new))
+        assert (entry.text in {one.text for one in followed.grown}) == bool(len(new))
 
 
 def test_where_more_came_than_could_be_compared_in_a_moment_the_lists_are_dropped(monkeypatch):
@@ -132,8 +134,38 @@ def test_where_more_came_than_could_be_compared_in_a_moment_the_lists_are_droppe
     for limit, dropped in ((2000, False), (1999, True)):
         monkeypatch.setattr(cache_lists, "_MOST_PAIRS", limit)
         table = table_of(chunks[:200], queries, 20)
-        assert (table.follow(Later(chunks, np.arange(200, 400)), None) is None) == dropped
+        followed = table.follow(Later(chunks, np.arange(200, 400)), None, max_length=400)
+        assert (followed is None) == dropped
         assert len(table) == (0 if dropped else 10)
+
+
+@pytest.mark.parametrize(("name", "limit"), [("_MOST_NEWCOMERS", 199), ("_MOST_INSERTED", 20)])
+def test_memory_for_newcomers_is_bounded_also_where_there_is_one_list(monkeypatch, name, limit):
+    rng = np.random.default_rng(0)
+    chunks, queries = units(rng, 400, 8), units(rng, 1, 8)
+    monkeypatch.setattr(cache_lists, "_ROWS_PER_PRODUCT", 16)
+    table, view = table_of(chunks[:200], queries, 20), Later(chunks, np.arange(200, 400))
+    assert table.follow(view, None, max_length=400) is not None
+    assert (max(view.sizes), sum(view.sizes)) == (16, 200)
+    monkeypatch.setattr(cache_lists, name, limit)
+    table = table_of(chunks[:200], queries, 200)  # every newcomer is inside
+    assert table.follow(Later(chunks, np.arange(200, 400)), None, max_length=400) is None
+    assert len(table) == 0
+
+
+def test_a_list_that_would_grow_too_long_is_named_and_nothing_is_gathered_for_it():
+    rng = np.random.default_rng(0)
+    chunks, queries = units(rng, 400, 8), units(rng, 10, 8)
+    table = table_of(chunks[:200], queries, 20)
+    longest = {
+        entry.text: 20 + int((chunks[200:] @ entry.vector > entry.radius - 1e-4).sum()) for entry in table
+    }
+    limit = sorted(longest.values())[5]
+    followed = table.follow(Later(chunks, np.arange(200, 400)), None, max_length=limit)
+    assert followed is not None
+    assert set(followed.overgrown) == {text for text, length in longest.items() if length > limit}
+    assert all(len(entry.chunks) == longest[entry.text] for entry in followed.grown)
+    assert all(table.length(text) == 20 for text in followed.overgrown)
 
 
 MODES = {

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retriever.binomial import lower_bound, upper_bound
-from retriever.cache_calibration import Audit, Calibrator, Decision
+from retriever.cache_calibration import Audit, Calibrator, Calibrators, Decision
 
 
 class Traffic:
@@ -216,6 +216,20 @@ def test_false_hits_in_the_audits_make_it_stricter_before_they_suspend_it():
             calibrator.learn("past 2", decision, right=False)
     assert calibrator.audit().num_suspensions == 0
     assert calibrator.decide("any", 0.9).threshold > threshold
+
+
+def test_a_label_of_a_calibrator_that_was_dropped_is_not_its_successors() -> None:
+    calibrators: Calibrators[str] = Calibrators(
+        lambda number: Calibrator(max_false_hit_rate=0.01, audit_share=1.0, first_number=number)
+    )
+    late = calibrators.of("kind").decide("past", 0.3)
+    calibrators.clear()
+    successor = calibrators.of("kind")
+    successor.decide("past", 0.9)
+    successor.learn("past", late._replace(audit=True), right=False)
+    assert successor.audit().num_audited == 0
+    assert not successor._past_queries
+    assert not (successor._labels == 0).any()
 
 
 def test_memory_does_not_grow_with_the_number_or_the_length_of_past_queries(

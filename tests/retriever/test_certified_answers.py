@@ -9,7 +9,7 @@ from proofs import certificate
 from proofs.certificate import Account, WrongAnswer
 
 from retriever import cache_lists
-from retriever.cache_lists import ListTable
+from retriever.cache_lists import Followed, ListTable
 
 
 def test_every_answer_that_is_served_with_a_proof_is_the_one_of_brute_force(tmp_path: Path):
@@ -33,7 +33,7 @@ def lower_bound(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def forgotten_newcomers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ListTable, "_insert", lambda *_: [])
+    monkeypatch.setattr(ListTable, "_insert", lambda *_: Followed([], []))
 
 
 @pytest.mark.parametrize("weaken", [lower_bound, forgotten_newcomers])
