@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import secrets
 import sqlite3
 import time
 import zlib
@@ -21,6 +22,7 @@ from indexer.errors import ExportExists, UnknownExportFormat
 from indexer.export_rows import write_json_lines
 from indexer.interchange import FORMAT_VERSION
 from indexer.storage_errors import os_errors_translated
+from indexer.stored_files import sync_folder
 from indexer.types import ExportReport
 
 _FILES = (
@@ -57,11 +59,12 @@ def export(
     started = time.perf_counter()
     chosen = _chosen(format, path)
     if not replace and os.path.lexists(path):
-        raise ExportExists(f"{path} exists already.", hint="Name another file, or replace it with --force.")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        raise _exists(path)  # now, before all the work
+    # A name of its own: others may write to the same path, and a name longer than that may be too long.
+    temporary = path.parent / f".{secrets.token_hex(8)}.tmp"
     with os_errors_translated(path):
         try:
-            with temporary.open("wb") as file, catalog.read() as connection:
+            with temporary.open("xb") as file, catalog.read() as connection:
                 header = _header(connection)
                 rows = _parts(connection, vectors=vectors)
                 if chosen == "parquet":
@@ -73,11 +76,11 @@ def export(
                 size = file.tell()
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
+            _publish(temporary, path, replace=replace)
+        finally:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
-            raise
+        sync_folder(path.parent)
     return ExportReport(
         documents=header["documents"],
         chunks=header["chunks"],
@@ -85,6 +88,25 @@ def export(
         bytes=size,
         seconds=time.perf_counter() - started,
     )
+
+
+def _publish(temporary: Path, path: Path, *, replace: bool) -> None:
+    """Give a whole file its name, which somebody else may have given to another one meanwhile."""
+    if replace:
+        temporary.replace(path)
+        return
+    try:
+        os.link(temporary, path)  # unlike a renaming, it never takes the place of a file
+    except FileExistsError as error:
+        raise _exists(path) from error
+    except OSError:  # a file system without links: the moment between the look and the renaming remains
+        if os.path.lexists(path):
+            raise _exists(path) from None
+        temporary.rename(path)
+
+
+def _exists(path: Path) -> ExportExists:
+    return ExportExists(f"{path} exists already.", hint="Name another file, or replace it with --force.")
 
 
 def _chosen(format_: str | None, path: Path) -> ExportFormat:

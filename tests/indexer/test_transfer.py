@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
+import stat
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,7 @@ import numpy as np
 import pytest
 from store_fakes import HashingEmbedder
 
+from indexer import exporting
 from indexer.catalog_writer import CatalogWriter
 from indexer.errors import ExportExists, InvalidExport, StorageFailed
 from indexer.index import Index
@@ -121,6 +126,83 @@ def test_an_export_is_not_written_over_and_appears_when_it_is_complete(
     assert target.read_text() == "precious"
     assert [path.name for path in tmp_path.glob("*.jsonl*")] == ["all.jsonl"]
     assert not list(tmp_path.glob(".*.tmp"))
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_a_file_that_appeared_while_an_export_was_written_is_kept(
+    filled: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_links: bool
+):
+    target = tmp_path / "all.jsonl"
+    write = exporting.write_json_lines
+
+    def meanwhile(*arguments: Any) -> None:
+        write(*arguments)
+        target.write_text("precious")
+
+    monkeypatch.setattr(exporting, "write_json_lines", meanwhile)
+    if not has_links:
+        monkeypatch.setattr(os, "link", refusing(errno.EPERM))
+    with pytest.raises(ExportExists):
+        filled.export(target)
+    assert target.read_text() == "precious"
+    assert not list(tmp_path.glob(".*.tmp"))
+
+
+def test_where_files_cannot_be_linked_an_export_is_written_all_the_same(
+    filled: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(os, "link", refusing(errno.EPERM))
+    filled.export(tmp_path / "all.jsonl")
+    assert lines(tmp_path / "all.jsonl")[0]["type"] == "ragserve-export"
+    assert not list(tmp_path.glob(".*.tmp"))
+
+
+def test_of_two_exports_to_one_path_at_the_same_time_the_last_to_end_is_there_whole(
+    filled: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    filled.export(tmp_path / "alone.jsonl")
+    write, both_write = exporting.write_json_lines, threading.Barrier(2, timeout=60)
+
+    def beside_the_other(*arguments: Any) -> None:
+        both_write.wait()  # each has its file open
+        write(*arguments)
+
+    monkeypatch.setattr(exporting, "write_json_lines", beside_the_other)
+    target = tmp_path / "all.jsonl"
+    with ThreadPoolExecutor(2) as threads:
+        exports = [threads.submit(filled.export, target, replace=True) for _ in range(2)]
+    assert exports[0].result().bytes == exports[1].result().bytes == target.stat().st_size
+    assert target.read_bytes() == (tmp_path / "alone.jsonl").read_bytes()
+
+
+def test_an_export_may_have_the_longest_name_that_a_file_can_have(filled: Index, tmp_path: Path):
+    target = tmp_path / ("a" * 249 + ".jsonl")
+    filled.export(target)
+    assert lines(target)[0]["type"] == "ragserve-export"
+
+
+def test_the_folder_of_an_export_is_on_disk_when_it_is_done_if_its_file_system_syncs_folders(
+    filled: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    target = tmp_path / "all.jsonl"
+    sync, synced = os.fsync, []
+
+    def observed(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            synced.append((os.path.samestat(os.fstat(descriptor), tmp_path.stat()), target.exists()))
+            raise OSError(errno.EINVAL, "folders are not synced here")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", observed)
+    filled.export(target)
+    assert synced == [(True, True)]
+
+
+def refusing(number: int) -> Callable[..., None]:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return refuse
 
 
 def changed(where: str, **fields: Any) -> Callable[[list[dict[str, Any]]], int]:
