@@ -35,6 +35,8 @@ def reread(
         worth = worth[rough[worth] >= cut - _ROUNDING]
     numbers, scores = numbers[worth], exact_scores(vectors[worth], query)
     order = np.lexsort((view.ids(numbers), -scores))[:depth]
+    if not certified:  # also chunks on none of the lists may be as similar as any
+        return DenseList(numbers[order], scores[order], np.inf, 0)
     order = order[scores[order] > floor]
     bound = float(scores[order[-1]]) if more and len(order) else floor
-    return DenseList(numbers[order], scores[order], bound, len(order) if certified else 0)
+    return DenseList(numbers[order], scores[order], bound, len(order))

@@ -4,12 +4,16 @@ import math
 
 import numpy as np
 import pytest
+from fakes import FakeCorpus, embed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from indexer.scoring import exact_scores
 from retriever.background import Background
+from retriever.cache_lists import Nearby
 from retriever.fusion import FusionInput, rank
 from retriever.lists import Candidates, DenseList, LexicalList
+from retriever.reread import reread
 from retriever.settings import RetrievalSettings
 
 QUERY = np.array([1.0, 0.0, 0.0, 0.0], np.float32)
@@ -115,6 +119,25 @@ def test_what_is_called_certain_does_not_change_when_everything_is_known(ranking
         certain = min(certain, np.count_nonzero(short.scores > 0))
     assert short.chunks[:certain].tolist() == full.chunks[:certain].tolist()
     assert short.scores[:certain].tolist() == full.scores[:certain].tolist()
+
+
+@pytest.mark.parametrize("ranking", ["pool", "rrf", "dense"])
+@pytest.mark.parametrize("depth", [3, 6, 9])
+def test_lists_of_past_queries_without_a_certificate_make_nothing_certain(ranking, depth):
+    corpus = FakeCorpus()
+    listed = np.array([corpus.add(text) for text in "one two three four five six".split()], np.int64)
+    corpus.add("seven")  # on none of the lists, and the very best
+    query = embed("seven")
+    nearby = Nearby("past", 0.9, listed, np.inf, ("past",))
+    with corpus.view() as view:
+        dense = reread(view, nearby, query, depth=depth, allowed=None)
+        chunks = np.sort(dense.chunks)
+        similar = exact_scores(view.vectors(chunks)[1], query)
+        candidates = Candidates(chunks, view.ids(chunks), similar, np.zeros_like(similar))
+        nothing = LexicalList(np.zeros(0, np.int64), np.zeros(0, np.float32), 0.0)
+        given = FusionInput(query, 3, Background(view.sample(9)), dense, nothing, candidates)
+    assert len(dense.chunks) == min(depth, 6)
+    assert rank(RetrievalSettings(ranking=ranking), given).num_certain == 0
 
 
 @settings(max_examples=50, deadline=None)
