@@ -102,6 +102,7 @@ def open_retriever(
 ) -> Retriever:
     """Returns the retriever over an index, for the caller to close. Raises what `open_reranker` raises."""
     from retriever import RetrievalSettings, Retriever
+    from retriever.cache_file import CACHE_FILE
 
     names = {field.name for field in fields(settings.ranking)} & {f.name for f in fields(RetrievalSettings)}
     ranking = RetrievalSettings(**{name: getattr(settings.ranking, name) for name in names})
@@ -111,7 +112,7 @@ def open_retriever(
         embedder,
         settings=ranking,
         cache=open_cache(settings.cache),
-        cache_file=index.folder / "retrieval_cache.safetensors" if keep else None,
+        cache_file=index.folder / CACHE_FILE if keep else None,
         reranker=open_reranker(settings, embedder),
         image_embedder=image_embedder,
     )
