@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from indexer.writer_lock import is_alive
+from indexer.writer_lock import runs_since
 
 RunOutcome = Literal["running", "finished", "interrupted", "failed"]
 _COUNTS = ("indexed", "unchanged", "skipped", "failed", "removed", "chunks")
-_CLOCK_SLACK_SECONDS = 2.0  # for a clock that was set meanwhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +67,7 @@ def _is_within(command: str, path: str, known: Collection[tuple[str, str]]) -> b
 def _record(
     started_at: float, finished_at: float | None, pid: int, roots: str, outcome: RunOutcome, report: str
 ) -> RunRecord:
-    if outcome == "running" and not _runs_since(pid, started_at):
+    if outcome == "running" and not runs_since(pid, started_at):
         outcome = "interrupted"  # which it could not say itself; the next run would note it
     told = json.loads(report)
     return RunRecord(
@@ -80,13 +78,3 @@ def _record(
         outcome=outcome,
         counts={name: told[name] for name in _COUNTS if name in told},
     )
-
-
-def _runs_since(pid: int, since: float) -> bool:
-    """Whether the process with this number runs and is not a later one: containers use few numbers."""
-    try:
-        ticks = int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
-    except (OSError, ValueError, IndexError):  # no such process, or not Linux
-        return is_alive(pid)
-    age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
-    return time.time() - age <= since + _CLOCK_SLACK_SECONDS

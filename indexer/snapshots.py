@@ -25,7 +25,7 @@ from indexer.catalog import CATALOG_NAME, SNAPSHOTS_NAME, Catalog, CommitHook
 from indexer.errors import InvalidSnapshotName, SnapshotDamaged, SnapshotExists, SnapshotNotFound
 from indexer.storage_errors import os_errors_translated, sqlite_errors_translated
 from indexer.types import SnapshotInfo
-from indexer.writer_lock import is_alive
+from indexer.writer_lock import runs_since
 
 _MANIFEST_NAME = "snapshot.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -191,8 +191,7 @@ def _temporary_folder(folder: Path) -> Iterator[Path]:
     parent = folder / SNAPSHOTS_NAME
     parent.mkdir(exist_ok=True)
     for entry in _entries(folder):
-        match = _TEMPORARY.fullmatch(entry.name)
-        if match and not is_alive(int(match[1])):
+        if _is_left_behind(entry):
             shutil.rmtree(entry, ignore_errors=True)
     temporary = parent / f".{os.getpid()}-{secrets.token_hex(4)}.tmp"
     temporary.mkdir()
@@ -200,6 +199,17 @@ def _temporary_folder(folder: Path) -> Iterator[Path]:
         yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _is_left_behind(entry: Path) -> bool:
+    """Whether the process that made a temporary folder has ended."""
+    match = _TEMPORARY.fullmatch(entry.name)
+    if match is None:
+        return False
+    try:
+        return not runs_since(int(match[1]), entry.stat().st_mtime)
+    except FileNotFoundError:  # its process is done with it
+        return False
 
 
 def _entries(folder: Path) -> list[Path]:

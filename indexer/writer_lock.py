@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,8 @@ from pathlib import Path
 from indexer.catalog import LOCK_NAME
 from indexer.errors import IndexLocked
 from indexer.storage_errors import from_os
+
+_CLOCK_SLACK_SECONDS = 2.0  # for a clock that was set meanwhile
 
 
 @contextmanager
@@ -43,3 +46,16 @@ def is_alive(pid: int) -> bool:
     except OSError:  # it is there, and somebody else's
         return True
     return True
+
+
+def runs_since(pid: int, since: float) -> bool:
+    """Whether the process with this number runs and did at a time, in Unix seconds.
+
+    A later process may have its number: containers use few.
+    """
+    try:
+        ticks = int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
+    except (OSError, ValueError, IndexError):  # no such process, or not Linux
+        return is_alive(pid)
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    return time.time() - age <= since + _CLOCK_SLACK_SECONDS

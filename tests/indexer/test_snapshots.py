@@ -236,6 +236,21 @@ def test_killed_while_it_is_made_there_is_a_whole_snapshot_or_none(
     assert not list((index.folder / "snapshots").glob(".*"))  # the remains are cleared up
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux says when a process was started")
+def test_what_was_left_behind_goes_though_a_later_process_has_the_number_of_the_one_that_made_it(
+    index: Index,
+):
+    """In a container the numbers are few: the next server has the number of the one that was killed."""
+    left, in_use = (index.folder / "snapshots" / f".{os.getpid()}-{name}.tmp" for name in ("dead", "beef"))
+    left.mkdir(parents=True)
+    (left / "catalog.sqlite3").write_bytes(b"half")
+    os.utime(left, (1_000_000_000, 1_000_000_000))
+    in_use.mkdir()  # by another thread of this process
+    index.create_snapshot("s")
+    assert not left.exists()
+    assert in_use.exists()
+
+
 @pytest.mark.parametrize(("place", "call"), [("_sha256", 1), ("_continue_from", 1), ("replace_with", 1)])
 def test_killed_while_it_is_restored_the_index_is_as_before(
     index: Index, kept: list[Any], place: str, call: int
