@@ -125,9 +125,9 @@ def test_what_is_called_certain_does_not_change_when_everything_is_known(ranking
 @pytest.mark.parametrize("depth", [3, 6, 9])
 def test_lists_of_past_queries_without_a_certificate_make_nothing_certain(ranking, depth):
     corpus = FakeCorpus()
-    listed = np.array([corpus.add(text) for text in "one two three four five six".split()], np.int64)
-    corpus.add("seven")  # on none of the lists, and the very best
-    query = embed("seven")
+    listed = np.array([corpus.add(text) for text in "abcdef"], np.int64)
+    corpus.add("g")  # on none of the lists, and the very best
+    query = embed("g")
     nearby = Nearby("past", 0.9, listed, np.inf, ("past",))
     with corpus.view() as view:
         dense = reread(view, nearby, query, depth=depth, allowed=None)
