@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
@@ -118,7 +119,8 @@ class ParsePool:
         self._num_failed_starts = 0
         self._ready_since: float | None = None  # since when there is a worker that has started
         self._stopping = False
-        self._wakeup, self._wake = socket.socketpair()
+        with _refusals_typed():
+            self._wakeup, self._wake = socket.socketpair()
         budget = default_budget(self._num_workers, self._limits.max_memory_bytes)
         if self._limits.max_total_memory_bytes:
             budget = Budget(self._limits.max_total_memory_bytes, all_bytes=0)
@@ -206,7 +208,7 @@ class ParsePool:
             elif waiting and worker.job is None:
                 self._assign(worker, waiting.popleft())
         if waiting and len(self._workers) < self._num_workers and self._is_worth_a_worker(waiting):
-            self._start(waiting.popleft())
+            self._start_another(waiting)
 
     def _is_worth_a_worker(self, waiting: deque[_Job]) -> bool:
         if not self._workers or sum(job.num_bytes for job in waiting) >= _BYTES_BEFORE_NEXT_WORKER:
@@ -216,12 +218,24 @@ class ParsePool:
             return False
         return len(waiting) >= _FILES_BEFORE_NEXT_WORKER or waiting[0].since < longest_ago
 
+    def _start_another(self, waiting: deque[_Job]) -> None:
+        """Start a worker beside those there are, or go on with those where the system refuses more."""
+        job = waiting.popleft()
+        try:
+            self._start(job)
+        except WorkersUnavailable:
+            if not self._workers:
+                raise
+            waiting.appendleft(job)
+            self._num_workers = len(self._workers)
+
     def _start(self, job: _Job) -> None:
-        ours, theirs = socket.socketpair()
-        stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
-        environment = os.environ | dict.fromkeys(_ONE_THREAD, "1") | {"TOKENIZERS_PARALLELISM": "false"}
-        arguments = [json.dumps(sys.path), str(theirs.fileno()), str(os.getpid())]
-        with theirs:
+        """Start a worker with its first file. Raises WorkersUnavailable where the system refuses it."""
+        with _refusals_typed(), ExitStack() as opened:
+            ours, theirs = map(opened.enter_context, socket.socketpair())
+            stderr = opened.enter_context(tempfile.TemporaryFile())
+            environment = os.environ | dict.fromkeys(_ONE_THREAD, "1") | {"TOKENIZERS_PARALLELISM": "false"}
+            arguments = [json.dumps(sys.path), str(theirs.fileno()), str(os.getpid())]
             process = subprocess.Popen(
                 [sys.executable, "-c", _START, *arguments],
                 stdin=subprocess.DEVNULL,
@@ -231,6 +245,8 @@ class ParsePool:
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,  # Ctrl-C is for the parent, which ends its workers
             )
+            opened.pop_all()  # closed with the worker
+            theirs.close()
         worker = _Worker(process, Connection(ours.detach()), stderr, time.monotonic() + _START_SECONDS)
         self._workers.append(worker)
         self._guard.start()
@@ -338,6 +354,18 @@ class ParsePool:
         worker.process.kill()
         worker.process.wait()
         worker.stderr.close()
+
+
+@contextmanager
+def _refusals_typed() -> Iterator[None]:
+    """Raise WorkersUnavailable in place of what the system says when it refuses processes or open files."""
+    try:
+        yield
+    except OSError as error:
+        raise WorkersUnavailable(
+            f"Parse workers cannot be started ({error.strerror or error}).",
+            hint="Allow more processes and open files (`ulimit -u`, `ulimit -n`), or lower --jobs.",
+        ) from error
 
 
 def _death(
