@@ -16,9 +16,9 @@ from indexer import catalog_reader, image_vectors
 from indexer.catalog import Catalog
 from indexer.catalog_reader import FileRecord
 from indexer.catalog_writer import SourceFile
-from indexer.discovery import FoundFile
+from indexer.discovery import FoundFile, UnreadableFile
 from indexer.identity import content_key
-from indexer.parsers.errors import NoExtractableText
+from indexer.parsers.errors import NoExtractableText, NotARegularFile, OcrUnavailable
 from indexer.parsers.formats import IMAGE_FORMATS, format_by_name
 
 # A file may be written to twice within one tick of the file system's clock. One that was this young when it
@@ -26,6 +26,9 @@ from indexer.parsers.formats import IMAGE_FORMATS, format_by_name
 RACY_NS = 2_000_000_000
 MAX_WAITING_COPIES = 10_000
 CHANGED_WHILE_READ = "changed-while-read"
+# Why a file failed that may be over by the next run though its size and time are the same: permissions were
+# mended, models for OCR installed, a pipe had stood in its place.
+_PASSING = frozenset({CHANGED_WHILE_READ, UnreadableFile.code, NotARegularFile.code, OcrUnavailable.code})
 
 
 class Unchanged(NamedTuple):
@@ -146,7 +149,7 @@ class Planner:
         except OSError as error:
             return Failed(
                 file,
-                "unreadable-file",
+                UnreadableFile.code,
                 f"{file.uri} cannot be read ({error.strerror or error}).",
                 "Check that it still exists and that you may read it.",
             )
@@ -174,7 +177,7 @@ class Planner:
             settings = self._settings
             if (
                 settings.retry_failed
-                or record.code == CHANGED_WHILE_READ
+                or record.code in _PASSING
                 or (settings.have_password and record.code.startswith("encrypted"))
                 or (settings.embed_pictures and _is_textless_picture(record))
             ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from ingest_looks import TRUNCATED_PDF, summary, texts
 from indexer import planning
 from indexer.index import Index
 from indexer.parsers import ParseOptions
+from indexer.parsers.errors import NotARegularFile, OcrUnavailable, ParseError
 
 
 def test_a_file_that_fails_after_it_was_indexed_keeps_its_old_version(index: Index, corpus: Path):
@@ -45,6 +47,46 @@ def test_a_failure_is_retried_only_on_request_or_with_a_reason(
     assert not tried()
     assert tried(parse_options=ParseOptions(max_pages=7))
     assert not tried(parse_options=ParseOptions(max_pages=7))
+
+
+def test_a_file_that_could_not_be_read_is_read_once_its_permissions_are_mended(
+    index: Index, corpus: Path, parsed: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    """Which changes neither its size nor its time."""
+    heron, access = corpus / "heron.txt", os.access
+    for path in corpus.iterdir():
+        os.utime(path, (1e9, 1e9))  # long settled, so that time and size are trusted
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "access", lambda path, mode: str(path) != str(heron) and access(path, mode))
+        for _ in range(2):
+            assert [failure.code for failure in index.ingest([corpus]).failed] == ["unreadable-file"]
+        assert "heron.txt" not in parsed
+    parsed.clear()
+    assert summary(index.ingest([corpus])) == {"indexed": 1, "unchanged": 2}
+    assert parsed == ["heron.txt"]
+
+
+@pytest.mark.parametrize("reason", [OcrUnavailable, NotARegularFile])
+def test_a_file_whose_obstacle_passes_by_itself_is_tried_in_the_next_run(
+    index: Index, corpus: Path, parsed: list[str], monkeypatch: pytest.MonkeyPatch, reason: type[ParseError]
+):
+    import store_fakes
+
+    real = store_fakes.parse
+
+    def parse(data: bytes, *, name: str, options: ParseOptions) -> object:
+        if name == "heron.txt":
+            raise reason("Not today.", hint="Tomorrow.")
+        return real(data, name=name, options=options)
+
+    for path in corpus.iterdir():
+        os.utime(path, (1e9, 1e9))
+    with monkeypatch.context() as patch:
+        patch.setattr(store_fakes, "parse", parse)
+        assert summary(index.ingest([corpus])) == {"indexed": 2, "failed": 1}
+    parsed.clear()
+    assert summary(index.ingest([corpus])) == {"indexed": 1, "unchanged": 2}
+    assert parsed == ["heron.txt"]
 
 
 def test_encrypted_files_are_tried_again_with_a_password_and_nothing_else_is(
