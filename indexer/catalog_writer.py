@@ -167,7 +167,12 @@ class CatalogWriter:
         last = self.connection.execute("SELECT outcome FROM runs ORDER BY rowid DESC LIMIT 1").fetchone()
         cursor = self.connection.execute(
             "INSERT INTO runs (started_at, pid, roots, outcome, report) VALUES (?, ?, ?, 'running', ?)",
-            (time.time(), os.getpid(), _json(roots), _json({"command": command, "settings": settings})),
+            (
+                time.time(),
+                os.getpid(),
+                _json_of_paths(roots),
+                _json({"command": command, "settings": settings}),
+            ),
         )
         self.connection.execute("DELETE FROM runs WHERE rowid <= ?", (cursor.lastrowid - HISTORY_RUNS,))
         return cursor.lastrowid, last not in (None, ("finished",))
@@ -404,6 +409,11 @@ class CatalogWriter:
                 file.checked_ns,
             ),
         )
+
+
+def _json_of_paths(paths: Sequence[str]) -> str:
+    """In ASCII: a name that is not UTF-8 has surrogates, which SQLite's text cannot hold."""
+    return json.dumps(paths, separators=(",", ":"))
 
 
 def _json(value: object) -> str:

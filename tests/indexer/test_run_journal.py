@@ -44,6 +44,15 @@ def test_the_last_runs_are_told_newest_first(index: Index, corpus: Path, embedde
     assert index.runs(1) == [second]
 
 
+def test_a_folder_whose_name_is_not_utf8_is_ingested_and_told_as_it_is(index: Index, tmp_path: Path):
+    folder = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")
+    os.mkdir(folder)
+    Path(folder, "cats.txt").write_text("Cats and dogs.\n")
+    assert index.ingest([folder]).indexed == 1
+    assert index.runs(1)[0].roots == (folder,)
+    assert index.stats().last_ingest["roots"] == [folder]
+
+
 def test_an_index_that_was_never_filled_has_no_runs(index: Index):
     assert index.runs() == []
 
