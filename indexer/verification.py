@@ -79,8 +79,9 @@ def _run(name: str, check: _Check, connection: sqlite3.Connection, folder: Path)
             yield Finding(name, message, hint)
     except IndexerError as error:
         yield Finding(name, error.message, error.hint)
-    except (sqlite3.DatabaseError, zlib.error, ValueError) as error:
-        yield Finding(name, f"The check could not be finished: {error}.", _INGEST_AGAIN)
+    except Exception as error:  # noqa: BLE001 - what is damaged in any way is read here
+        cause = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        yield Finding(name, f"The check could not be finished ({cause}).", _INGEST_AGAIN)
 
 
 def _database(connection: sqlite3.Connection, folder: Path) -> _Problems:
@@ -116,10 +117,11 @@ def _offsets(connection: sqlite3.Connection, folder: Path) -> _Problems:
         'SELECT document, id, start, "end", text FROM chunks ORDER BY document, ordinal'
     )
     for document, chunks in groupby(rows, key=itemgetter(0)):
-        (compressed,) = connection.execute(
-            "SELECT text FROM documents WHERE rowid = ?", (document,)
-        ).fetchone()
-        text = zlib.decompress(compressed).decode()
+        row = connection.execute("SELECT text FROM documents WHERE rowid = ?", (document,)).fetchone()
+        if row is None:
+            yield f"The document of chunk {next(chunks)[1]} does not exist.", _INGEST_AGAIN
+            continue
+        text = zlib.decompress(row[0]).decode()
         for _, chunk, start, end, body in chunks:
             if text[start:end] != body:
                 yield (
@@ -179,6 +181,8 @@ def _lexical(connection: sqlite3.Connection, folder: Path) -> _Problems:
     live, _ = catalog_reader.numbered_ids(connection)
     if not len(live):
         return
+    if connection.execute("SELECT 1 FROM lexical_state").fetchone() is None:
+        yield "Text search fails, for it has lost the note of which version its index is.", _REBUILT
     held = Snapshot(0, tuple(lexical_segments.read_segments(connection))).chunks
     missing, ghosts = np.setdiff1d(live, held), np.setdiff1d(held[held >= 0], live)
     if len(missing):

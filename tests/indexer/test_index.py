@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -302,6 +303,58 @@ def test_verify_finds_what_was_tampered_with(index: Index, corpus: Path, check: 
     assert not report.ok
     assert check in {finding.check for finding in report.findings}
     assert all(finding.message and finding.hint for finding in report.findings)
+
+
+@pytest.mark.parametrize(
+    ("check", "statement", "message"),
+    [
+        ("offsets", "DELETE FROM documents WHERE rowid = 2", "The document of chunk .* does not exist"),
+        ("lexical", "DELETE FROM lexical_state", "Text search fails"),
+    ],
+)
+def test_verify_says_which_row_is_gone(index: Index, corpus: Path, check: str, statement: str, message: str):
+    index.ingest([corpus])
+    _damage(index, statement)
+    (finding,) = [finding for finding in index.verify().findings if finding.check == check]
+    assert re.match(message, finding.message)
+    assert finding.hint
+
+
+def test_the_lost_state_of_text_search_is_made_anew_by_the_next_ingest(index: Index, corpus: Path):
+    index.ingest([corpus])
+    index.close()
+    _damage(index, "DELETE FROM lexical_state")
+    with Index.open(index.folder, embedder=HashingEmbedder()) as opened:
+        opened.ingest([corpus])
+        assert opened.verify().ok
+        assert opened.search_text(["herons"], 1)[0]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("boom"), KeyError("boom"), OSError(5, "boom")])
+def test_a_check_that_fails_in_a_way_nobody_foresaw_is_a_finding_and_the_others_go_on(
+    index: Index, corpus: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+):
+    def fail(*_: object) -> None:
+        raise error
+
+    index.ingest([corpus])
+    _damage(index, "DELETE FROM lexical_segments")
+    monkeypatch.setattr(checkpoint, "open_vectors", fail)
+    found = {finding.check: finding for finding in index.verify().findings}
+    assert "boom" in found["vectors"].message
+    assert type(error).__name__ in found["vectors"].message
+    assert found["vectors"].hint
+    assert "lexical" in found
+
+
+def test_verify_can_be_interrupted(index: Index, corpus: Path, monkeypatch: pytest.MonkeyPatch):
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    index.ingest([corpus])
+    monkeypatch.setattr(checkpoint, "open_vectors", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        index.verify()
 
 
 def test_verify_survives_a_catalog_that_is_damaged_on_disk(index: Index, corpus: Path):
