@@ -26,6 +26,7 @@ ALWAYS_SKIPPED = frozenset(
 _INDEX_FILES = {"catalog.sqlite3", "vectors.json"}
 # Not printable, not valid UTF-8 (surrogates), or the mark that stands for these.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufffd\ud800-\udfff]")
+_GRANT = "Change its permissions or run as another user."
 
 
 class PathNotFound(IndexerError):
@@ -155,6 +156,8 @@ class _Discovery:
                 try:
                     stack.append(self._listing(folder, rules))
                 except OSError as error:
+                    if isinstance(error, FileNotFoundError) and folder != root:
+                        continue  # deleted since the folder above was listed
                     found = self._once(folder, problem=_folder_problem(folder, error))
             elif (entry := next(stack[-1].entries, None)) is None:
                 stack.pop()
@@ -209,9 +212,11 @@ class _Discovery:
             else:
                 status = entry.stat(follow_symlinks=False)
         except OSError as error:
-            if isinstance(error, FileNotFoundError) and not is_link:
+            if is_link:
+                return self._once(path, problem=_link_problem(path, error))
+            if isinstance(error, FileNotFoundError):
                 return None  # deleted since the folder was listed
-            return self._once(entry.path, problem=_link_problem(entry.path, error))
+            return self._once(path, problem=_file_problem(path, error))
         if stat.S_ISREG(status.st_mode):
             if not is_link:
                 return self._listed(path, status)
@@ -245,9 +250,7 @@ class _Discovery:
         if status is None:
             return FoundFile(path, uri, problem=problem, reason=ignored)
         if not os.access(path, os.R_OK):
-            problem = UnreadableFile(
-                f"{uri} may not be read.", hint="Change its permissions or run as another user."
-            )
+            problem = UnreadableFile(f"{uri} may not be read.", hint=_GRANT)
         return FoundFile(path, uri, status.st_size, status.st_mtime_ns, problem)
 
 
@@ -265,8 +268,15 @@ def _link_problem(path: str, error: OSError) -> IndexerError:
     )
 
 
+def _file_problem(path: str, error: OSError) -> IndexerError:
+    return UnreadableFile(
+        f"{file_uri(path)} cannot be looked at ({error.strerror or error}).",
+        hint="Change the permissions of its folder or run as another user.",
+    )
+
+
 def _folder_problem(path: str, error: OSError) -> IndexerError:
     return UnreadableFolder(
         f"The folder {file_uri(path)} cannot be listed ({error.strerror or error}).",
-        hint="Change its permissions or run as another user.",
+        hint=_GRANT,
     )

@@ -5,6 +5,8 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -237,6 +239,64 @@ def test_unreadable_files_and_folders_are_problems(tree: Path, monkeypatch: pyte
     monkeypatch.setattr(os, "access", lambda path, mode: "secret" not in path and access(path, mode))
     assert taken(tree) == ["a.md"]
     assert problems(tree) == {"locked": UnreadableFolder, "secret.md": UnreadableFile}
+
+
+class _Entry:
+    """What `os.scandir` hands out, of a file that cannot be looked at."""
+
+    def __init__(self, entry: os.DirEntry[str], error: OSError) -> None:
+        self.name, self.path, self._entry, self._error = entry.name, entry.path, entry, error
+
+    def is_dir(self, *, follow_symlinks: bool) -> bool:
+        return self._entry.is_dir(follow_symlinks=follow_symlinks)
+
+    def is_symlink(self) -> bool:
+        return self._entry.is_symlink()
+
+    def stat(self, *, follow_symlinks: bool) -> os.stat_result:
+        raise self._error
+
+
+def test_a_file_in_a_folder_that_may_be_listed_and_not_entered_is_unreadable_and_no_link(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tree, "a.md")
+    scandir = os.scandir
+
+    @contextmanager
+    def listed_only(path: str) -> Iterator[list[_Entry]]:
+        with scandir(path) as entries:
+            yield [_Entry(entry, PermissionError(13, "Permission denied")) for entry in entries]
+
+    monkeypatch.setattr(os, "scandir", listed_only)
+    (found,) = discover([tree])
+    assert isinstance(found.problem, UnreadableFile)
+    assert "Permission denied" in found.problem.message
+    assert "link" not in f"{found.problem.message} {found.problem.hint}"
+    assert "permissions of its folder" in found.problem.hint
+
+
+def test_a_folder_that_is_deleted_while_its_parent_is_walked_is_passed_over_as_a_file_is(tree: Path) -> None:
+    write(tree, "a.md", "b/c.md", "d.md", "e.md")
+    walk = discover([tree])
+    assert next(walk).path == tree / "a.md"
+    shutil.rmtree(tree / "b")
+    (tree / "d.md").unlink()
+    assert [(found.path, found.problem) for found in walk] == [(tree / "e.md", None)]
+
+
+def test_a_folder_that_the_user_named_and_that_is_deleted_before_it_is_listed_is_a_problem(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tree, "a.md")
+    scandir = os.scandir
+
+    def deleted(path: str) -> object:
+        os.rename(path, f"{path}.gone")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", deleted)
+    assert problems(tree) == {".": UnreadableFolder}
 
 
 def test_names_that_are_not_text_get_printable_unique_uris(tree: Path) -> None:
