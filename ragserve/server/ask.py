@@ -19,7 +19,7 @@ from ragserve.answers import Answer, AnswerEvent, FinalEvent, RetrievalEvent, To
 from ragserve.errors import AnswerMissing
 from ragserve.rounds import check_rounds
 from ragserve.server.disconnects import gone, unless_disconnected
-from ragserve.server.errors import error_document, log_unexpected
+from ragserve.server.errors import error_document, log_failure
 from ragserve.server.relay import Relay
 from ragserve.server.schemas import AskRequest, AskResponse, ErrorResponse
 from ragserve.server.service import service_of
@@ -128,7 +128,7 @@ class EventStream(Response):
                 async for events in self._relay.batches(idle_seconds=_KEEP_ALIVE_SECONDS):
                     yield b"".join(_chunk(event) for event in _merged(events)) or b": waiting\n\n"
         except Exception as error:  # noqa: BLE001  the status is sent already; the event is all that can tell
-            log_unexpected(error)
+            log_failure(error)
             yield _sse("error", error_document(error)[1])
 
 

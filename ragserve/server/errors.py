@@ -48,9 +48,10 @@ def error_document(error: Exception) -> tuple[int, dict[str, Any]]:
     return 500, _document("internal-error", "The server failed to answer.", "Its log has the cause.")
 
 
-def log_unexpected(error: Exception) -> None:
-    """Writes the traceback of an error that is not ours to the log, where its document says that it is."""
-    if not isinstance(error, TypedError):
+def log_failure(error: Exception) -> None:
+    """Writes an error that is not its sender's to mend to the log with what caused it, ours or not."""
+    status, _ = error_document(error)
+    if status == 500:
         _log.error("A request failed.", exc_info=error)
 
 
@@ -62,10 +63,14 @@ def error_response(error: Exception) -> JSONResponse:
 
 
 def install_handlers(app: FastAPI) -> None:
-    """Makes every failure of a route answer in the one form; uvicorn logs what is not ours."""
+    """Makes every failure of a route answer in the one form, and logs those that get a 500."""
 
     def typed(_: Request, error: Exception) -> JSONResponse:
+        log_failure(error)
         return error_response(error)
+
+    def untyped(_: Request, error: Exception) -> JSONResponse:
+        return error_response(error)  # uvicorn logs it: it is raised on after this
 
     def invalid(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
@@ -79,8 +84,9 @@ def install_handlers(app: FastAPI) -> None:
         document = _document(code, f"{error.detail}.", "GET /docs lists what there is.")
         return JSONResponse(document, status_code=error.status_code, headers=error.headers)
 
-    for base in (*get_args(TypedError), Exception):
+    for base in get_args(TypedError):
         app.add_exception_handler(base, typed)
+    app.add_exception_handler(Exception, untyped)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, of_http)
 

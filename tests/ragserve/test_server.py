@@ -248,6 +248,34 @@ def test_an_answer_that_fails_is_an_error_event_or_a_500(pipeline, error, code):
         assert "secret" not in response.text
 
 
+def test_what_gets_a_500_is_in_the_log_with_its_cause_and_once(pipeline, caplog):
+    damaged = NonFiniteLogits("The model computed NaN.", hint="Use float32.")
+    damaged.__cause__ = OSError("bit rot")
+    failing = Pipeline.open(
+        pipeline.index.folder, embedder=pipeline._embedder, generator=FailingGenerator(damaged)
+    )
+    with failing, TestClient(create_app(failing)) as client:
+        for stream in (True, False):
+            caplog.clear()
+            client.post("/ask", json={"question": QUESTION, "stream": stream})
+            assert [record.name for record in caplog.records if record.exc_info] == ["ragserve.server"]
+            assert "The model computed NaN." in caplog.text
+            assert "OSError: bit rot" in caplog.text
+        caplog.clear()
+        assert client.post("/ask", json={"question": ""}).status_code == 422
+        assert not [record for record in caplog.records if record.name == "ragserve.server"]
+
+
+def test_what_uvicorn_logs_is_not_logged_again(pipeline, caplog):
+    failing = Pipeline.open(
+        pipeline.index.folder, embedder=pipeline._embedder, generator=FailingGenerator(ZeroDivisionError())
+    )
+    with failing, TestClient(create_app(failing)) as client:
+        with pytest.raises(ZeroDivisionError):  # as it would reach uvicorn
+            client.post("/ask", json={"question": QUESTION})
+        assert not [record for record in caplog.records if record.exc_info]
+
+
 def test_models_that_cannot_be_loaded_are_an_error_for_whoever_asks(pipeline, monkeypatch):
     def fail():
         raise NonFiniteLogits("The weights are damaged.", hint="Download them again.")
