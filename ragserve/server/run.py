@@ -86,7 +86,7 @@ def serve_forever(pipeline: Pipeline, listener: Listener, *, say: Callable[[str]
     settings = pipeline.settings.server
     app = create_app(pipeline)
     service: Service = app.state.service
-    hosts = _known_hosts(listener.host, settings.allowed_hosts)
+    hosts = known_hosts(listener, settings.allowed_hosts)
     _log_to_stderr(access=settings.access_log)
     config = uvicorn.Config(
         HostGuard(app, hosts=hosts) if hosts else app,
@@ -147,18 +147,22 @@ def _bind_error(error: OSError, host: str, port: int) -> AddressUnavailable | Po
     )
 
 
-def _known_hosts(host: str, allowed: tuple[str, ...]) -> frozenset[str]:
-    """Returns the Host headers to answer for; empty for any."""
+def known_hosts(listener: Listener, allowed: tuple[str, ...]) -> frozenset[str]:
+    """Returns the Host headers to answer for; empty for any.
+
+    The address that is listened on decides: 127.1 and this machine's name may be loopback too.
+    """
+    bound = listener.socket.getsockname()[0]
+    own = _LOOPBACK_NAMES | {listener.host, bound}
     if allowed:
-        return frozenset(allowed) | _LOOPBACK_NAMES | {host}
-    return _LOOPBACK_NAMES | {host} if _is_loopback(host) else frozenset()
+        return own | frozenset(allowed)
+    return own if _is_loopback(bound) else frozenset()
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def _is_loopback(address: str) -> bool:
+    parsed = ipaddress.ip_address(address)
+    # IPv4 in IPv6's clothes, as in ::ffff:127.0.0.1, is not loopback by itself to older Pythons.
+    return (getattr(parsed, "ipv4_mapped", None) or parsed).is_loopback
 
 
 def _log_to_stderr(*, access: bool) -> None:

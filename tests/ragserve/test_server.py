@@ -8,6 +8,7 @@ import json
 import re
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from fastapi.testclient import TestClient
@@ -16,7 +17,8 @@ from ragserve_fakes import BestLineGenerator
 from generator.errors import NonFiniteLogits
 from ragserve import Pipeline, ServerSettings
 from ragserve.server import create_app
-from ragserve.server.middleware import HostGuard
+from ragserve.server.middleware import BodyLimit, HostGuard
+from ragserve.server.run import Listener, bind, known_hosts
 from ragserve.server.schemas import AskResponse, ErrorResponse, SearchResponse
 
 QUESTION = "Who designed the Lantern bridge?"
@@ -433,3 +435,29 @@ def test_only_known_hosts_are_answered_for(client, host, status):
     assert response.status_code == status
     if status == 421:
         assert error_of(response)["code"] == "host-not-allowed"
+
+
+@pytest.mark.parametrize(
+    ("host", "bound"),
+    [
+        ("127.0.0.1", "127.0.0.1"),
+        ("127.1", "127.0.0.1"),
+        ("localhost", "::1"),
+        ("my-machine", "127.0.1.1"),
+        ("::ffff:127.0.0.1", "::ffff:127.0.0.1"),
+    ],
+)
+def test_on_loopback_however_it_is_spelt_only_its_own_names_are_known(host, bound):
+    listener = Listener(SimpleNamespace(getsockname=lambda: (bound, 8000)), host, 8000)
+    assert known_hosts(listener, ()) == {"localhost", "127.0.0.1", "::1", host, bound}
+
+
+def test_a_network_address_answers_for_any_host_unless_told_which():
+    listener = Listener(SimpleNamespace(getsockname=lambda: ("192.0.2.7", 8000)), "my-machine", 8000)
+    assert known_hosts(listener, ()) == frozenset()
+    assert known_hosts(listener, ("proxy.example",)) >= {"proxy.example", "my-machine", "localhost"}
+
+
+def test_a_socket_knows_loopback_by_its_one_spelling():
+    with bind(ServerSettings(host="127.1", port=0)) as listener:
+        assert listener.socket.getsockname()[0] == "127.0.0.1"
