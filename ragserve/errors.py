@@ -99,6 +99,12 @@ class RequestTooLarge(RagserveError):
     code = "request-too-large"
 
 
+class RequestTooSlow(RagserveError):
+    """The body of an HTTP request did not come in the time that the server waits for it."""
+
+    code = "request-too-slow"
+
+
 class HostNotAllowed(RagserveError):
     """The Host header names a host that this server does not answer for."""
 

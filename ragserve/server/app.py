@@ -44,6 +44,8 @@ def create_app(pipeline: Pipeline) -> FastAPI:
     for resource in (ask, search, expect, health, metrics, pages):
         app.include_router(resource.router)
     install_handlers(app)
-    app.add_middleware(BodyLimit, max_bytes=service.settings.max_body_bytes)
+    app.add_middleware(
+        BodyLimit, max_bytes=service.settings.max_body_bytes, max_seconds=service.settings.stall_seconds
+    )
     app.add_middleware(Admission, traffic=service.traffic)
     return app

@@ -29,6 +29,7 @@ STATUS = {
     "query-too-long": 422,
     "prompt-too-long": 422,
     "request-too-large": 413,
+    "request-too-slow": 408,
     "host-not-allowed": 421,
     "server-busy": 503,
     "server-draining": 503,
@@ -38,7 +39,12 @@ STATUS = {
     "search-timed-out": 503,
     "index-busy": 503,
 }
-_RETRY_AFTER_SECONDS = "1"
+_HEADERS = {
+    503: {"Retry-After": "1"},  # in seconds
+    408: {"Connection": "close"},  # its body may still be on the way
+}
+_NOT_JSON = "The body is not JSON."
+_SEE_FIELDS = "GET /docs shows the fields."
 
 
 def error_document(error: Exception) -> tuple[int, dict[str, Any]]:
@@ -58,8 +64,7 @@ def log_failure(error: Exception) -> None:
 def error_response(error: Exception) -> JSONResponse:
     """Returns the response for an error."""
     status, document = error_document(error)
-    headers = {"Retry-After": _RETRY_AFTER_SECONDS} if status == 503 else None
-    return JSONResponse(document, status_code=status, headers=headers)
+    return JSONResponse(document, status_code=status, headers=_HEADERS.get(status))
 
 
 def install_handlers(app: FastAPI) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection
 from contextlib import ExitStack
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ragserve.errors import HostNotAllowed, RequestTooLarge, ServerBusy, ServerDraining
+from ragserve.errors import HostNotAllowed, RequestTooLarge, RequestTooSlow, ServerBusy, ServerDraining
 from ragserve.server.errors import error_response
 from ragserve.server.traffic import Traffic
 
@@ -47,11 +48,15 @@ class Admission:
 
 
 class BodyLimit:
-    """Refuses a body beyond a size, by its declared length, or when that many bytes have come."""
+    """Refuses a body beyond a size, by its declared length, or when that many bytes have come.
 
-    def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:
+    And one that is not whole after `max_seconds`: until then its request holds a place and does no work.
+    """
+
+    def __init__(self, app: ASGIApp, *, max_bytes: int, max_seconds: float) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._max_seconds = max_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -62,22 +67,36 @@ class BodyLimit:
         if declared.isdigit() and int(declared) > self._max_bytes:
             await error_response(self._too_large())(scope, receive, send)
             return
-        num_bytes = 0
+        num_bytes, whole = 0, False
+        deadline = asyncio.get_running_loop().time() + self._max_seconds
 
-        async def counted() -> Message:
-            nonlocal num_bytes
-            message = await receive()
+        async def bounded() -> Message:
+            nonlocal num_bytes, whole
+            if whole:  # what comes now is that the client leaves, and it may take its time
+                return await receive()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    message = await receive()
+            except TimeoutError:
+                raise self._too_slow() from None
+            whole = not message.get("more_body", False)
             num_bytes += len(message.get("body", b""))
             if num_bytes > self._max_bytes:
                 raise self._too_large()
             return message
 
-        await self._app(scope, counted, send)
+        await self._app(scope, bounded, send)
 
     def _too_large(self) -> RequestTooLarge:
         return RequestTooLarge(
             f"The request body is larger than {self._max_bytes:,} bytes.",
             hint="Ask a shorter question; documents are ingested, not asked.",
+        )
+
+    def _too_slow(self) -> RequestTooSlow:
+        return RequestTooSlow(
+            f"The request body did not come within {self._max_seconds:g} seconds.",
+            hint="Send the whole body at once.",
         )
 
 

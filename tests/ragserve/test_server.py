@@ -11,11 +11,12 @@ import time
 from types import SimpleNamespace
 
 import pytest
+from asgi_client import AsgiClient
 from fastapi.testclient import TestClient
 from ragserve_fakes import BestLineGenerator
 
 from generator.errors import NonFiniteLogits
-from ragserve import Pipeline, ServerSettings
+from ragserve import Pipeline, ServerSettings, Settings
 from ragserve.server import create_app
 from ragserve.server.middleware import BodyLimit, HostGuard
 from ragserve.server.run import Listener, bind, known_hosts
@@ -202,6 +203,51 @@ def test_a_body_beyond_the_limit_is_a_413_whether_declared_or_not(client):
     for content in (big, in_pieces()):
         response = client.post("/ask", content=content, headers=JSON)
         assert (response.status_code, error_of(response)["code"]) == (413, "request-too-large")
+
+
+class SilentClient(AsgiClient):
+    """Sends the first byte of its body, and no other."""
+
+    async def _receive(self):
+        if self._sent:
+            return await super()._receive()
+        self._sent = True
+        return {"type": "http.request", "body": self._body[:1], "more_body": True}
+
+    async def _send(self, message):
+        if message["type"] == "http.response.start":
+            self.headers = dict(message["headers"])
+        await super()._send(message)
+
+
+def test_a_body_that_does_not_come_is_a_408_and_gives_its_place_back(index, embedder, generator):
+    settings = Settings(server=ServerSettings(stall_seconds=0.1))
+    with Pipeline.open(index, settings=settings, embedder=embedder, generator=generator) as opened:
+        app = create_app(opened)
+        client = SilentClient(app, "/ask", {"question": QUESTION})
+        asyncio.run(asyncio.wait_for(client.ask(), 120))
+        assert client.status == 408
+        assert json.loads(client.received)["error"]["code"] == "request-too-slow"
+        assert client.headers[b"connection"] == b"close"
+        assert app.state.service.traffic.num_in_flight == 0
+
+
+def test_a_client_whose_body_has_come_may_wait_for_its_answer_for_as_long_as_it_takes():
+    received = []
+
+    async def application(scope, receive, send):
+        received.extend([await receive(), await receive()])
+
+    async def receive():
+        if not received:
+            received.append("begun")
+            return {"type": "http.request", "body": b"whole"}
+        await asyncio.sleep(0)  # the time is up already
+        return {"type": "http.disconnect"}
+
+    bounded = BodyLimit(application, max_bytes=10, max_seconds=0.0)
+    asyncio.run(bounded({"type": "http", "headers": []}, receive, None))
+    assert [message["type"] for message in received[1:]] == ["http.request", "http.disconnect"]
 
 
 def test_unknown_paths_and_methods_have_the_same_form(client):
