@@ -83,8 +83,11 @@ def install_handlers(app: FastAPI) -> None:
 
     def of_http(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
-        if isinstance(error.__cause__, RagserveError):  # raised while FastAPI was reading the body
-            return error_response(error.__cause__)
+        cause = error.__cause__  # of what was raised while FastAPI was reading the body
+        if isinstance(cause, RagserveError):
+            return error_response(cause)
+        if isinstance(cause, (ValueError, RecursionError)):  # no UTF-8, a huge number, too many brackets
+            return error_response(InvalidRequest(_NOT_JSON, hint=_SEE_FIELDS))
         code = http.HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
         document = _document(code, f"{error.detail}.", "GET /docs lists what there is.")
         return JSONResponse(document, status_code=error.status_code, headers=error.headers)
@@ -108,12 +111,12 @@ def _invalid_request(problems: Sequence[Any]) -> InvalidRequest:
             unknown.append(str(problem["loc"][-1]))
             sentences.append(f"{where} is not a field.")
         elif problem["type"] == "json_invalid":
-            sentences.append("The body is not JSON.")
+            sentences.append(_NOT_JSON)
         elif not where:
             sentences.append("The body is not a JSON object sent as application/json.")
         else:
             sentences.append(f"{where}: {problem['msg']}.")
-    return InvalidRequest(" ".join(sentences), hint=_did_you_mean(unknown) or "GET /docs shows the fields.")
+    return InvalidRequest(" ".join(sentences), hint=_did_you_mean(unknown) or _SEE_FIELDS)
 
 
 def _did_you_mean(unknown: Sequence[str]) -> str:
