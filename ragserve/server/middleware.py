@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ragserve.errors import HostNotAllowed, RequestTooLarge, RequestTooSlow, ServerBusy, ServerDraining
 from ragserve.server.errors import error_response
-from ragserve.server.traffic import Traffic
+from ragserve.server.traffic import Traffic, draining
 
 WORK = frozenset({"/ask", "/search"})  # the paths that cost something
 
@@ -19,7 +19,8 @@ WORK = frozenset({"/ask", "/search"})  # the paths that cost something
 class Admission:
     """Lets a working request in if there is a place, which it holds until its last bytes are on their way.
 
-    Not longer: a client that has read them asks its next question before the application has wound up.
+    Not longer: a client that has read them asks its next question before the application has wound up. One
+    that is cut short because the server ends is told so if its answer has not begun.
     """
 
     def __init__(self, app: ASGIApp, *, traffic: Traffic) -> None:
@@ -36,15 +37,24 @@ class Admission:
         except (ServerBusy, ServerDraining) as error:
             await error_response(error)(scope, receive, send)
             return
+        begun = False
         with ExitStack() as place:
             place.callback(self._traffic.leave)
 
             async def send_and_leave(message: Message) -> None:
+                nonlocal begun
+                begun = True
                 if message["type"] == "http.response.body" and not message.get("more_body", False):
                     place.close()
                 await send(message)
 
-            await self._app(scope, receive, send_and_leave)
+            try:
+                await self._app(scope, receive, send_and_leave)
+            except asyncio.CancelledError:
+                if not self._traffic.draining:
+                    raise
+                if not begun:
+                    await error_response(draining())(scope, receive, send)
 
 
 class BodyLimit:

@@ -6,6 +6,7 @@ import errno
 import ipaddress
 import logging
 import logging.config
+import os
 import signal
 import socket
 from collections.abc import Callable
@@ -81,7 +82,8 @@ def bind(settings: ServerSettings) -> Listener:
 def serve_forever(pipeline: Pipeline, listener: Listener, *, say: Callable[[str], None]) -> int:
     """Serves until a signal comes, and returns the exit code: 0 after SIGTERM, 130 after Ctrl-C.
 
-    `say` gets a sentence when the models are loaded. Raises what kept them from being loaded.
+    `say` gets a sentence when the models are loaded. Raises what kept them from being loaded. A signal while
+    they are being loaded ends the process, for nothing can interrupt that.
     """
     settings = pipeline.settings.server
     app = create_app(pipeline)
@@ -100,9 +102,9 @@ def serve_forever(pipeline: Pipeline, listener: Listener, *, say: Callable[[str]
     )
     server = _DrainingServer(config, service, say)
     server.run(sockets=[listener.socket])
-    if service.failure is not None:
+    if service.failure is not None and not service.traffic.draining:
         raise service.failure
-    return 130 if server.interrupted else 0
+    return server.exit_code
 
 
 class _DrainingServer(uvicorn.Server):
@@ -110,25 +112,37 @@ class _DrainingServer(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config, service: Service, say: Callable[[str], None]) -> None:
         super().__init__(config)
-        self.interrupted = False
+        self.exit_code = 0
         self._service = service
         self._say = say
         self._told_ready = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self.interrupted = self.interrupted or sig == signal.SIGINT
-        if self._service.traffic.draining:
-            self.should_exit = self.force_exit = True
-        else:
+        if sig == signal.SIGINT:
+            self.exit_code = 130
+        if not self._service.traffic.draining:
             self._service.traffic.drain(self._service.settings.drain_seconds)
+            return
+        self._leave_what_loads()
+        self.should_exit = self.force_exit = True
 
     async def on_tick(self, counter: int) -> bool:
         if self._service.ready and not self._told_ready:
             self._told_ready = True
             self._say("Ready.")
+        if self._service.traffic.drained:
+            self._leave_what_loads()
         if self._service.failure is not None or self._service.traffic.drained:
             self.should_exit = True
         return await super().on_tick(counter)
+
+    def _leave_what_loads(self) -> None:
+        """Ends the process if models are being loaded: its threads would be waited for, perhaps for minutes.
+
+        Nothing is lost by that: nobody has been answered, and so there is nothing to keep.
+        """
+        if self._service.loading:
+            os._exit(self.exit_code)
 
 
 def _bind_error(error: OSError, host: str, port: int) -> AddressUnavailable | PortInUse:

@@ -77,6 +77,11 @@ class Service:
         return self._batcher.done() and self._batcher.exception() is None
 
     @property
+    def loading(self) -> bool:
+        """Whether the models are being loaded, which cannot be interrupted."""
+        return self._loading is not None and not self._batcher.done()
+
+    @property
     def failure(self) -> BaseException | None:
         """Why the models could not be loaded, if they could not."""
         return self._batcher.exception() if self._batcher.done() else None

@@ -42,9 +42,7 @@ class Traffic:
         """Takes a place for a request, given back with `leave`. Raises ServerBusy and ServerDraining."""
         with self._lock:
             if self.draining:
-                raise ServerDraining(
-                    "The server is shutting down.", hint="Send the request again in a moment."
-                )
+                raise draining()
             if self._in_flight >= self._max_requests:
                 raise ServerBusy(
                     f"All {self._max_requests} places of this server are taken.",
@@ -56,3 +54,8 @@ class Traffic:
         """Gives a place back."""
         with self._lock:
             self._in_flight -= 1
+
+
+def draining() -> ServerDraining:
+    """Returns the error for a request that the server cannot serve any more."""
+    return ServerDraining("The server is shutting down.", hint="Send the request again in a moment.")
