@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from ragserve.cli import output
 from ragserve.cli.exits import CALL_WAS_WRONG, DONE, INTERRUPTED, SOME_WORK_FAILED
@@ -36,26 +37,45 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Runs the command in `arguments` (default: the process's own) and returns its exit code."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     flags = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    as_json = "--json" in flags
     output.make_streams_safe()
     _quiet_libraries()
     try:
-        return _run_app(arguments)
+        return _run_app(arguments, as_json=as_json)
     except KeyboardInterrupt:
         return INTERRUPTED
     except Exception as error:
         if "--debug" in flags:
             raise
-        return _report(error, as_json="--json" in flags)
+        return _report(error, as_json=as_json)
 
 
-def _run_app(arguments: list[str]) -> int:
+def _run_app(arguments: list[str], *, as_json: bool) -> int:
+    import typer
+
     from ragserve.cli.app import app
 
+    usage_error: Any = typer.BadParameter.__base__  # of all that is wrong with a call; has no public name
     try:
-        app(arguments, prog_name="ragserve")
-    except SystemExit as exit_:  # how typer ends every command, --help and usage errors included
+        code = app(arguments, prog_name="ragserve", standalone_mode=False)
+    except usage_error as error:
+        return _report_usage(error, as_json=as_json)
+    except typer.Abort:
+        output.print_error("The input ended before it was complete.", "")
+        return SOME_WORK_FAILED
+    except SystemExit as exit_:  # how typer ends a command whose reader has gone
         return exit_.code if isinstance(exit_.code, int) else DONE
-    return DONE
+    return code if isinstance(code, int) else DONE
+
+
+def _report_usage(error: Any, *, as_json: bool) -> int:
+    """Says what typer cannot read: on stderr in its words, which begin with the usage of the command."""
+    if as_json:
+        command = "ragserve" if error.ctx is None else error.ctx.command_path
+        message = f"{error.format_message().rstrip('.')}."
+        output.print_json(_error_document("usage", message, f"See {command} --help."))
+    error.show()
+    return CALL_WAS_WRONG
 
 
 def _report(error: Exception, *, as_json: bool) -> int:
@@ -70,9 +90,13 @@ def _report(error: Exception, *, as_json: bool) -> int:
         hint, code = "Run the command again with --debug and report what it prints.", "bug"
         exit_code = SOME_WORK_FAILED
     if as_json:
-        output.print_json({"error": {"code": code, "message": message, "hint": hint}})
+        output.print_json(_error_document(code, message, hint))
     output.print_error(message, hint)
     return exit_code
+
+
+def _error_document(code: str, message: str, hint: str) -> dict[str, Any]:
+    return {"error": {"code": code, "message": message, "hint": hint}}
 
 
 def _sentence(error: OSError) -> str:

@@ -74,6 +74,13 @@ def test_a_password_is_asked_for_unseen_and_goes_nowhere_else(ragserve, corpus, 
     found = ragserve("ingest", "corpus", "--password")
     assert (found.code, "empty" in found.err) == (2, True)
 
+    def end(prompt, stream):
+        raise EOFError
+
+    monkeypatch.setattr("getpass.getpass", end)
+    found = ragserve("ingest", "corpus", "--password")
+    assert (found.code, found.err.strip()) == (1, "Error: The input ended before it was complete.")
+
 
 def test_files_that_are_not_whole_are_counted_by_ingest_and_listed_by_doctor(filled, corpus):
     with ZipFile(corpus / "notes.zip", "w") as archive:

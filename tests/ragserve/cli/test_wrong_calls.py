@@ -67,6 +67,29 @@ def test_a_port_in_use_says_so(filled):
     assert str(port) in found.err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "begin", "hint"),
+    [
+        (["search"], "Missing argument 'QUERY'.", "See ragserve search --help."),
+        (["query", "x", "-k", "many"], "Invalid value for '-k': ", "See ragserve query --help."),
+        (["snapshot", "delete"], "Missing argument 'NAME'.", "See ragserve snapshot delete --help."),
+        (["answer", "x"], "No such command 'answer'.", "See ragserve --help."),
+    ],
+)
+def test_a_call_that_cannot_be_read_is_said_on_stderr_and_with_json_on_stdout_too(
+    ragserve, arguments, begin, hint
+):
+    plain = ragserve(*arguments)
+    assert (plain.code, plain.out) == (2, "")
+    assert plain.err.startswith("Usage: ragserve ")
+    said = plain.err.splitlines()[-1].removeprefix("Error: ")
+    assert said.startswith(begin)
+    as_json = ragserve(*arguments, "--json")
+    assert (as_json.code, as_json.err) == (2, plain.err)
+    message = f"{said.rstrip('.')}."
+    assert as_json.document == {"error": {"code": "usage", "message": message, "hint": hint}}
+
+
 def test_an_unknown_flag_is_exit_code_2(ragserve):
     found = ragserve("query", "--jason", "x")
     assert (found.code, found.out) == (2, "")
