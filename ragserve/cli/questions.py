@@ -46,7 +46,7 @@ def _read_file(file: str) -> str:
         data = sys.stdin.buffer.read(_MAX_FILE_BYTES + 1)
     else:
         path = Path(file)
-        if not path.is_file():
+        if not path.exists() or path.is_dir():  # a pipe will do: --file <(grep ... questions.txt)
             raise PathNotFound(f"There is no file {file}.", hint="Check the spelling.")
         with path.open("rb") as stream:
             data = stream.read(_MAX_FILE_BYTES + 1)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 
 def test_search_prints_hits_with_the_documented_names(filled, corpus):
     document = filled("search", "forty apple trees", "--json", "-k", "2").document
@@ -110,6 +112,17 @@ def test_several_questions_are_answered_in_turn(filled, home):
         "Where do herons nest?",
     ]
     assert len(filled("query", "One?", "Two?", "--json").document) == 2
+
+
+def test_the_file_of_questions_may_be_a_pipe(filled):
+    reading, writing = os.pipe()
+    try:
+        os.write(writing, b"Who designed the bridge?\n")
+        os.close(writing)
+        (document,) = filled("query", "--file", f"/dev/fd/{reading}", "--json").document
+    finally:
+        os.close(reading)
+    assert document["question"] == "Who designed the bridge?"
 
 
 def test_a_question_can_come_from_stdin(filled):

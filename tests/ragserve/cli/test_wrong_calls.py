@@ -11,6 +11,7 @@ WRONG_CALLS = [
     (["query", "x" * 10_001], "question-too-long"),
     (["query"], "empty-question"),
     (["query", "--file", "nowhere.txt"], "path-not-found"),
+    (["query", "--file", "corpus"], "path-not-found"),
     (["query", "x", "-k", "0"], "invalid-setting"),
     (["search", "x", "--kind", "poem"], "invalid-filter"),
     (["search", "x", "--device", "tpu"], "invalid-setting"),
