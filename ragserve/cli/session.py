@@ -58,14 +58,18 @@ def filters_from(path: str | None, kinds: Sequence[str] | None) -> Filters | Non
 
 
 def path_glob(path: str) -> str:
-    """Returns the glob on absolute paths that a shell user means: a folder is all that is below it."""
+    """Returns the glob on uris that a shell user means: a folder is all that is below it."""
+    from indexer.discovery import file_uri
+
     if Path(path).is_dir():
-        return f"{_escaped(os.path.realpath(path))}/*"
+        return f"{_escaped(file_uri(os.path.realpath(path)))}/*"
     if Path(path).exists():
-        return _escaped(os.path.realpath(path))
-    if os.path.isabs(path) or path.startswith("*"):
-        return path
-    return f"*{path}" if _GLOB_CHARACTERS & set(path) else f"*{path}*"
+        return _escaped(file_uri(os.path.realpath(path)))
+    # Bytes that are no text are written as in uris; what was copied from one has its marks already.
+    glob = "\ufffd".join(map(file_uri, path.split("\ufffd")))
+    if os.path.isabs(glob) or glob.startswith("*"):
+        return glob
+    return f"*{glob}" if _GLOB_CHARACTERS & set(glob) else f"*{glob}*"
 
 
 def _escaped(path: str) -> str:

@@ -34,6 +34,15 @@ def test_search_can_be_narrowed_to_a_kind_or_a_path(filled):
     assert not filled("search", "tide", "--json", "--path", "/nowhere/*").document["hits"]
 
 
+def test_a_file_whose_name_is_no_text_is_found_by_that_name(filled, corpus):
+    (corpus / os.fsdecode(b"caf\xe9.txt")).write_text("The cafe opens at nine.\n")
+    assert filled("ingest", "corpus", "--jobs", "1").code == 0
+    for path in (b"corpus/caf\xe9.txt", b"caf\xe9", b"*\xe9.t?t", "*caf\ufffde9.txt".encode()):
+        hits = filled("search", "cafe", "--json", "--path", os.fsdecode(path)).document["hits"]
+        assert [hit["chunk"]["text"] for hit in hits] == ["The cafe opens at nine."], path
+    assert not filled("search", "cafe", "--json", "--path", os.fsdecode(b"\xff")).document["hits"]
+
+
 def test_what_becomes_of_the_best_passages_can_be_said_in_a_call(filled):
     flags = (
         "--mmr-lambda",
