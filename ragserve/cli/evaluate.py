@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from ragserve.cli import options as flags
 from ragserve.cli import output
 from ragserve.cli.exits import SOME_WORK_FAILED, stop
 from ragserve.cli.session import open_pipeline, settings_from
-from ragserve.errors import InvalidRequest
+from ragserve.errors import InvalidRequest, PathNotFound
 
 if TYPE_CHECKING:
     from ragserve.evaluation.outcomes import Outcome
@@ -94,15 +95,18 @@ def evaluate(
         dtype=dtype,
     )
     asked = _read(questions, sample=sample, with_passages=passages)
+    if save is not None:
+        _check_writable(save)
     with _subject(settings, passages=passages, retrieval_only=retrieval_only, rounds=rounds) as subject:
         outcomes = tuple(_with_progress(subject, asked))
     mode = "passages" if passages else "retrieval" if retrieval_only else "index"
     run = _run(outcomes, questions, settings, mode=mode, rounds=rounds)
-    if save is not None:
-        from ragserve.evaluation.saved import save_run
-
-        save_run(save, run)
-    _print(run, as_json=as_json)
+    try:
+        _print(run, as_json=as_json)
+        sys.stdout.flush()
+    finally:  # the run is kept even if whoever reads the figures has gone
+        if save is not None:
+            _save(save, run)
     if run.num_failed:
         stop(SOME_WORK_FAILED)
 
@@ -118,6 +122,33 @@ def _read(path: Path, *, sample: int | None, with_passages: bool) -> list[EvalQu
             f"The question {lacking.id!r} has no passage of its own.", hint="Leave out --passages."
         )
     return asked if sample is None or sample >= len(asked) else random.Random(0).sample(asked, sample)
+
+
+def _check_writable(path: Path) -> None:
+    """Refuses a file that could not be written, before hours of answering would be lost with it."""
+    if path.is_dir():
+        raise InvalidRequest(f"--output names a folder: {path}.", hint="Name a file in it.")
+    if not path.parent.is_dir():
+        raise PathNotFound(f"There is no folder {path.parent}.", hint="Make it, or check the spelling.")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):  # permissions alone tell nothing of a read-only disk
+            pass
+    except OSError as error:
+        raise InvalidRequest(
+            f"{path} cannot be written: {error.strerror}.", hint="Name a file in another folder."
+        ) from error
+
+
+def _save(path: Path, run: Run) -> None:
+    """Keeps the run. The figures are on stdout by then, so that a failure is told on stderr alone."""
+    from ragserve.evaluation.saved import save_run
+
+    try:
+        save_run(path, run)
+    except OSError as error:
+        message = f"{path} could not be written: {error.strerror}."
+        output.print_error(message, "The figures hold all the same.")
+        stop(SOME_WORK_FAILED)
 
 
 @contextmanager

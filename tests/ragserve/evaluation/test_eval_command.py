@@ -120,6 +120,51 @@ def test_tables_fit_80_columns_and_a_run_compared_with_itself_is_no_change(ragse
     assert max(map(len, (table + comparison).splitlines())) <= 80
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("missing/run.json", "There is no folder {here}/missing."),
+        ("", "--output names a folder: {here}."),
+        ("questions.jsonl/run.json", "There is no folder {here}/questions.jsonl."),
+        pytest.param(
+            "/proc/run.json",  # where even root can write nothing
+            "/proc/run.json cannot be written: ",
+            marks=pytest.mark.skipif(not Path("/proc/self").exists(), reason="only Linux has /proc"),
+        ),
+    ],
+)
+def test_where_the_run_cannot_be_kept_nothing_is_answered(
+    ragserve, questions, generator, tmp_path, name, message
+):
+    code, out, err = ragserve("eval", questions, "--output", tmp_path / name)
+    assert (code, out, generator.num_calls) == (2, "", 0)
+    assert message.format(here=tmp_path) in err.replace("\n       ", " ")
+
+
+def test_figures_outlast_a_run_that_cannot_be_kept_after_all(ragserve, questions, tmp_path, monkeypatch):
+    def fail(path, run):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("ragserve.evaluation.saved.save_run", fail)
+    code, out, err = ragserve("eval", questions, "--output", tmp_path / "run.json", "--json")
+    assert code == 1
+    assert json.loads(out)["questions"] == 3
+    assert "run.json could not be written: No space left on device." in err.replace("\n       ", " ")
+
+
+def test_the_run_is_kept_though_the_reader_of_the_figures_has_gone(
+    ragserve, questions, tmp_path, monkeypatch
+):
+    def leave(document):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("ragserve.cli.output.print_json", leave)
+    monkeypatch.setattr("ragserve.cli.exits._send_stdout_nowhere", lambda: None)
+    code, _, _ = ragserve("eval", questions, "--output", tmp_path / "run.json", "--json")
+    assert code == 0
+    assert len(json.loads((tmp_path / "run.json").read_text())["outcomes"]) == 3
+
+
 def test_a_comparison_pairs_by_id_and_says_what_has_no_partner(ragserve, questions, tmp_path):
     first, second = tmp_path / "a.json", tmp_path / "b.json"
     ragserve("eval", questions, "--output", first)
