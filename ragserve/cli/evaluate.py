@@ -15,7 +15,7 @@ import typer
 
 from ragserve.cli import options as flags
 from ragserve.cli import output
-from ragserve.cli.exits import SOME_WORK_FAILED, stop
+from ragserve.cli.exits import SOME_WORK_FAILED, ending_on_sigint, stop
 from ragserve.cli.session import open_pipeline, settings_from
 from ragserve.errors import InvalidRequest, PathNotFound
 
@@ -97,7 +97,8 @@ def evaluate(
     asked = _read(questions, sample=sample, with_passages=passages)
     if save is not None:
         _check_writable(save)
-    with _subject(settings, passages=passages, retrieval_only=retrieval_only, rounds=rounds) as subject:
+    options = {"passages": passages, "retrieval_only": retrieval_only, "rounds": rounds}
+    with ending_on_sigint(), _subject(settings, **options) as subject:
         outcomes = tuple(_with_progress(subject, asked))
     mode = "passages" if passages else "retrieval" if retrieval_only else "index"
     run = _run(outcomes, questions, settings, mode=mode, rounds=rounds)

@@ -6,8 +6,9 @@ import functools
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NoReturn, ParamSpec
 
 DONE, SOME_WORK_FAILED, CALL_WAS_WRONG, INTERRUPTED = 0, 1, 2, 130
@@ -48,6 +49,31 @@ def ending_on_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def ending_on_sigint() -> Iterator[None]:
+    """Lets Ctrl-C end the process at once, with 130, where nothing is kept that could be left half done.
+
+    Not by an exception: raised amid an import, it may leave the lock of that import held, and who then waits
+    for a thread that loads a model waits for ever. Only the main thread may set this, and only in place of
+    what Python does by itself: a signal that is ignored or has its own handler stays so.
+    """
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    before = signal.signal(signal.SIGINT, _end_interrupted)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _end_interrupted(*_: object) -> None:
+    with suppress(Exception):  # the reader may have gone, or the signal may have come amid a write
+        sys.stdout.flush()
+    os._exit(INTERRUPTED)
 
 
 def _send_stdout_nowhere() -> None:

@@ -9,6 +9,7 @@ import typer
 
 from ragserve.cli import options as flags
 from ragserve.cli import output, render
+from ragserve.cli.exits import ending_on_sigint
 from ragserve.cli.questions import read_questions
 from ragserve.cli.session import filters_from, open_pipeline, settings_from
 
@@ -49,7 +50,7 @@ def query(
     asked = read_questions(questions or [], file, max_chars=settings.max_question_chars)
     filters = filters_from(path, kind)
     check_rounds(rounds)
-    with open_pipeline(settings) as pipeline:
+    with ending_on_sigint(), open_pipeline(settings) as pipeline:
         for question in asked:
             pipeline.check_question(question)
         pipeline.preload()

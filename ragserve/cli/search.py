@@ -9,6 +9,7 @@ import typer
 
 from ragserve.cli import options as flags
 from ragserve.cli import output, render
+from ragserve.cli.exits import ending_on_sigint
 from ragserve.cli.questions import read_questions
 from ragserve.cli.session import filters_from, open_pipeline, settings_from
 
@@ -30,7 +31,7 @@ def search(
     settings = settings_from(**chosen)
     (text,) = read_questions([query], None, max_chars=settings.max_question_chars)
     filters = filters_from(path, kind)
-    with open_pipeline(settings) as pipeline:
+    with ending_on_sigint(), open_pipeline(settings) as pipeline:
         result = pipeline.search(text, filters=filters)
     if as_json:
         output.print_json(search_to_dict(result))

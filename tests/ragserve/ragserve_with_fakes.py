@@ -1,12 +1,14 @@
 """The `ragserve` command in a process of its own, with the small parts in place of the models.
 
 SECONDS_PER_TOKEN says how slowly its generator speaks; GO_ON names a file that it waits for before it does.
+With LOADS_FOR_EVER the generator is never there: "loading" on stderr tells that this has begun.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -17,6 +19,9 @@ from ragserve.cli import main
 
 
 def open_generator(settings: object) -> BestLineGenerator:
+    if "LOADS_FOR_EVER" in os.environ:
+        print("loading", file=sys.stderr, flush=True)
+        threading.Event().wait()
     generator = BestLineGenerator()
 
     def wait() -> None:

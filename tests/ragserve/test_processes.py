@@ -157,6 +157,39 @@ def test_an_interrupted_command_says_nothing_and_ends_with_130(tmp_path):
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize("command", ["query", "eval"])
+def test_ctrl_c_ends_a_command_that_keeps_nothing_at_once_even_while_a_model_is_loaded(
+    index, tmp_path, command
+):
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text(json.dumps({"question": QUESTION}))
+    asked = {"query": QUESTION, "eval": str(questions)}[command]
+    process = subprocess.Popen(
+        [*WITH_FAKES, command, asked, "--index", str(index)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "LOADS_FOR_EVER": "1"},
+    )
+    try:
+        assert process.stderr.readline() == "loading\n"
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert (process.returncode, out, err) == (130, "", "")
+
+
+def test_what_was_printed_before_ctrl_c_is_there_and_printed_once():
+    script = (
+        "import signal\nfrom ragserve.cli.exits import ending_on_sigint\n"
+        "with ending_on_sigint():\n    print('half an ', end='')\n    signal.raise_signal(signal.SIGINT)\n"
+        "    print('answer')"
+    )
+    done = run([sys.executable, "-c", script])
+    assert (done.returncode, done.stdout, done.stderr) == (130, "half an ", "")
+
+
 def test_json_is_all_that_stdout_has_even_in_a_terminal_that_knows_only_ascii(index, tmp_path):
     done = run(
         WITH_FAKES,

@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import json
 import os
+import signal
+import threading
+
+import pytest
 
 
 def test_search_prints_hits_with_the_documented_names(filled, corpus):
@@ -139,6 +144,49 @@ def test_a_question_can_come_from_stdin(filled):
     assert document["question"] == "Who designed\nthe Lantern bridge?"
     documents = filled("query", "--file", "-", "--json", stdin=b"One?\nTwo?\n").document
     assert [document["question"] for document in documents] == ["One?", "Two?"]
+
+
+@pytest.mark.parametrize("command", ["search", "query", "eval"])
+def test_ctrl_c_is_no_exception_while_passages_are_looked_for_and_is_one_again_after(
+    filled, home, embedder, monkeypatch, command
+):
+    handlers, embed = [], embedder.embed_queries
+
+    def watched(texts):
+        handlers.append(signal.getsignal(signal.SIGINT))
+        return embed(texts)
+
+    monkeypatch.setattr(embedder, "embed_queries", watched)
+    (home / "questions.jsonl").write_text(json.dumps({"question": "Apple trees?"}))
+    assert filled(command, "questions.jsonl").code == 0
+    assert handlers
+    assert signal.default_int_handler not in handlers
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("chosen", [signal.SIG_IGN, lambda *_: None])
+def test_whoever_has_chosen_what_ctrl_c_does_keeps_it(filled, embedder, monkeypatch, chosen):
+    handlers, embed = [], embedder.embed_queries
+
+    def watched(texts):
+        handlers.append(signal.getsignal(signal.SIGINT))
+        return embed(texts)
+
+    monkeypatch.setattr(embedder, "embed_queries", watched)
+    before = signal.signal(signal.SIGINT, chosen)
+    try:
+        assert filled("search", "apple trees").code == 0
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert set(handlers) == {chosen}
+
+
+def test_a_command_can_be_run_in_any_thread(filled):
+    codes = []
+    thread = threading.Thread(target=lambda: codes.append(filled("search", "apple trees").code))
+    thread.start()
+    thread.join()
+    assert codes == [0]
 
 
 def test_explain_says_how_and_how_long(filled):
