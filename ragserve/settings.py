@@ -58,7 +58,8 @@ class ServerSettings:
     max_k: Annotated[int, About("Most passages that one request may ask for.", 1)] = 100
     drain_seconds: Annotated[float, About("How long SIGTERM waits for requests in progress.", 0, 3600)] = 20.0
     stall_seconds: Annotated[
-        float, About("How long a client may take nothing of a stream before it is hung up on.", 0.1, 3600)
+        float,
+        About("How long a client may take nothing of a stream, or to send a request's body.", 0.1, 3600),
     ] = 30.0
     access_log: Annotated[bool, About("Write a line to stderr for every request.")] = False
 
