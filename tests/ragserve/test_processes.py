@@ -13,7 +13,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -58,8 +58,8 @@ def run(command, *arguments, **options):
 
 
 @contextmanager
-def serving(index, *flags, environ=None):
-    """Yields (process, url) of a server with the small parts that is ready; ends it if it still runs."""
+def serving(index, *flags, environ=None, until="/readyz"):
+    """Yields (process, url) of a server with the small parts when a path says 200; ends it if it runs on."""
     process = subprocess.Popen(
         [*WITH_FAKES, "serve", "--index", str(index), "--port", "0", "--json", *flags],
         stdout=subprocess.PIPE,
@@ -74,7 +74,7 @@ def serving(index, *flags, environ=None):
             assert line, process.stderr.read()
             text += line
         url = json.loads(text)["url"]
-        wait_until(lambda: status_of(f"{url}/readyz") == 200)
+        wait_until(lambda: status_of(f"{url}{until}") == 200)
         yield process, url
     finally:
         if process.poll() is None:
@@ -97,11 +97,30 @@ def status_of(url):
         return error.code
 
 
+def text_of(url):
+    """What is there, or what is said of why it is not."""
+    try:
+        with urllib.request.urlopen(url, timeout=120) as response:
+            return response.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.read().decode()
+
+
 def post(url, body):
     request = urllib.request.Request(
         url, data=json.dumps(body).encode(), headers={"Content-Type": "application/json"}
     )
     return urllib.request.urlopen(request, timeout=120)
+
+
+@contextmanager
+def asking(url, body):
+    """Yields the connection of a client that has its place; without a body, one that keeps its body back."""
+    with closing(http.client.HTTPConnection(url.removeprefix("http://"), timeout=120)) as connection:
+        headers = {"Content-Type": "application/json", "Content-Length": str(len(body or "{}"))}
+        connection.request("POST", "/ask", body, headers)
+        wait_until(lambda: "ragserve_requests_in_flight 1\n" in text_of(f"{url}/metrics"))
+        yield connection
 
 
 def rest_of(response):
@@ -288,6 +307,18 @@ def test_sigterm_does_not_wait_longer_than_it_may(index):
         process.send_signal(signal.SIGTERM)
         assert process.wait(120) == 0
         assert b"event: final" not in rest_of(response)
+        assert "Traceback" not in process.stderr.read()
+
+
+def test_who_has_no_answer_when_the_time_is_up_is_told_to_come_back(index):
+    with serving(index, environ={"RAGSERVE_SERVER_DRAIN_SECONDS": "0.3"}) as (process, url):
+        with asking(url, None) as silent:
+            process.send_signal(signal.SIGTERM)
+            response = silent.getresponse()
+            assert (response.status, response.headers["Retry-After"]) == (503, "1")
+            assert json.load(response)["error"]["code"] == "server-draining"
+        assert process.wait(120) == 0
+        assert "Traceback" not in process.stderr.read()
 
 
 def test_an_idle_server_ends_at_once_by_either_signal(index):
@@ -307,6 +338,25 @@ def test_a_server_that_is_told_to_end_before_it_serves_ends_as_it_would_later(in
         _, err = process.communicate(timeout=120)
     assert process.returncode == code
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_server_that_is_told_to_end_does_not_wait_for_its_models(index, sent, code):
+    with serving(index, environ={"LOADS_FOR_EVER": "1"}, until="/healthz") as (process, _):
+        process.send_signal(sent)
+        assert process.wait(120) == code
+        assert "Traceback" not in process.stderr.read()
+
+
+def test_a_second_signal_ends_a_server_at_once_that_waits_for_its_models(index):
+    environ = {"LOADS_FOR_EVER": "1", "RAGSERVE_SERVER_DRAIN_SECONDS": "600"}
+    with serving(index, environ=environ, until="/healthz") as (process, url):
+        with asking(url, json.dumps({"question": QUESTION})):
+            process.send_signal(signal.SIGTERM)
+            wait_until(lambda: "server-draining" in text_of(f"{url}/readyz"))
+            process.send_signal(signal.SIGINT)
+            assert process.wait(120) == 130
+        assert "Traceback" not in process.stderr.read()
 
 
 def test_two_servers_cannot_have_one_port(index):
