@@ -3,12 +3,12 @@
     python benchmarks/cache_traffic.py DATA [--scratch FOLDER] [--large] [--quick]
 
 Corpora of 10,000 and 100,000 public paragraphs and sentences (with --large 1,000,000 instead: those, and the
-same moved by noise, for the streams alone), MiniLM, k = 5, dense ranking. Traffic is Zipf over groups of questions that ask for the
-same (qqp_pairs, clinc150, banking77, disfl_pairs), so it has repeats, paraphrases and a long tail. A hit is
-false if it has fewer than 4 of the true 5 (recall@5 below 0.8). The peers are their rules, written down from
-their formulas (cache_rules.py), at the settings that are theirs and swept for the most hits at a false-hit
-rate of at most 1%: of all that they serve, and of what they serve of wordings that were not asked before.
-Repeats need no judgement, so it is there that rules differ.
+same moved by noise, for the streams alone), MiniLM, k = 5, dense ranking. Traffic is Zipf over groups of
+questions that ask for the same (qqp_pairs, clinc150, banking77, disfl_pairs), so it has repeats, paraphrases
+and a long tail. A hit is false if it has fewer than 4 of the true 5 (recall@5 below 0.8). The peers are their
+rules, written down from their formulas (cache_rules.py), at the settings that are theirs and swept for the
+most hits at a false-hit rate of at most 1%: of all that they serve, and of what they serve of wordings that
+were not asked before. Repeats need no judgement, so it is there that rules differ.
 
 Then what longer lists buy, what a warm cache serves, the regimes in which caches go wrong (exact repeat,
 paraphrase, near miss, document drift, long shared document, bounded knowledge base), pairs that differ in
@@ -69,7 +69,7 @@ def main() -> int:
     parser.add_argument("data", type=Path)
     parser.add_argument("--scratch", type=Path, help="folder that keeps the vectors between runs")
     parser.add_argument("--queries", type=int, default=3000, help="length of each stream")
-    parser.add_argument("--large", action="store_true", help="the streams over 1,000,000 chunks, nothing else")
+    parser.add_argument("--large", action="store_true", help="only the streams, over 1,000,000 chunks")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that it runs, nothing else")
     arguments = parser.parse_args()
     sizes = [1_000_000] if arguments.large else [10_000, 100_000]
