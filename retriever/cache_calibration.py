@@ -78,7 +78,7 @@ class _PastQuery:
     """What is known of one, in few bytes: there may be thousands of them."""
 
     own: float  # its log-odds
-    alignments: array[float]  # of its labels, oldest first
+    alignments: array[float]  # of its labels, oldest first; in single precision
     right: bytearray  # the labels
 
     def append(self, alignment: float, *, right: bool) -> None:
@@ -193,7 +193,7 @@ class Calibrator:
 
     def _learn_own(self, query: str, alignment: float, right: bool) -> None:
         """A past query's own log-odds: the most likely under its labels and a normal prior."""
-        past = self._past_queries.setdefault(_digest(query), _PastQuery(0.0, array("d"), bytearray()))
+        past = self._past_queries.setdefault(_digest(query), _PastQuery(0.0, array("f"), bytearray()))
         past.append(alignment, right=right)
         self._past_queries.move_to_end(_digest(query))
         if len(self._past_queries) > _MAX_QUERIES:
