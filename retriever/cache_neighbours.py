@@ -12,7 +12,7 @@ import numpy as np
 
 from indexer.vectors import load_faiss
 
-SHADOW_DIMENSION = 32  # of 10,000 queries they stay in a core's cache: 64 take three times as long to read
+SHADOW_DIMENSION = 32  # few enough that the shadows of 10,000 queries stay in a core's cache
 _CELLS_PER_ROOT = 4  # cells: so many times the square root of the number of vectors
 _PROBES = 24  # cells that are searched
 

@@ -8,9 +8,9 @@ mean of the two opinions (a linear opinion pool: Stone, "The opinion pool", 1961
 
 with z as in background.py, b the BM25 score, and the sum over the best `depth` chunks y; p is 0 for a chunk
 without any term of the query. So a list speaks up where it is sure: a chunk that stands out from the corpus,
-a BM25 score that leaves the others behind. A list that cannot tell says
-nearly the same of all, and the other one decides. Ranks cannot say any of that, which is why reciprocal rank
-fusion drags the better list down to the worse one; measured in docs/retrieval.md.
+a BM25 score that leaves the others behind. A list that cannot tell says nearly the same of all, and the other
+one decides. Ranks cannot say any of that, which is why reciprocal rank fusion drags the better list down to
+the worse one; measured in docs/retrieval.md.
 
 Both opinions rise with their score, so a bound on the scores of the chunks that were never looked at is a
 bound on their fused score. That is what proves a ranking complete, and what the cache's certificates are

@@ -89,6 +89,7 @@ def num_new(result: SearchResult, known: SearchResult) -> int:
 
 
 def _plain(draft: str) -> str:
+    draft = " ".join(draft.split())  # on runs of white space the pattern would backtrack
     return " ".join(_MARK.sub("", draft).split())
 
 

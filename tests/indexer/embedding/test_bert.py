@@ -138,15 +138,22 @@ def test_other_architectures_go_through_the_library(
     assert bert_shape(describe(plain_model)) is not None
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_padding_is_not_computed(
-    minilm: SentenceTransformerEmbedder, monkeypatch: pytest.MonkeyPatch, dtype: str
-) -> None:
-    encoder, num_rows = minilm._query_bert.get().to(dtype), []
+@pytest.fixture
+def num_rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Of every product that is computed."""
+    counted: list[int] = []
     linear = Linear.__call__
     monkeypatch.setattr(
-        Linear, "__call__", lambda layer, rows: num_rows.append(len(rows)) or linear(layer, rows)
+        Linear, "__call__", lambda layer, rows: counted.append(len(rows)) or linear(layer, rows)
     )
+    return counted
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_padding_is_not_computed(
+    minilm: SentenceTransformerEmbedder, num_rows: list[int], dtype: str
+) -> None:
+    encoder = minilm._query_bert.get().to(dtype)
     short, long = "a word", "many more words " * 20
     together = encoder.encode([short, long, short])
     tokenizer = Tokenizer.from_file(str(minilm.tokenizer_path))
@@ -159,13 +166,9 @@ def test_padding_is_not_computed(
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_little_padding_is_computed_and_counts_for_nothing(
-    minilm: SentenceTransformerEmbedder, monkeypatch: pytest.MonkeyPatch, dtype: str
+    minilm: SentenceTransformerEmbedder, num_rows: list[int], dtype: str
 ) -> None:
-    encoder, num_rows = minilm._query_bert.get().to(dtype), []
-    linear = Linear.__call__
-    monkeypatch.setattr(
-        Linear, "__call__", lambda layer, rows: num_rows.append(len(rows)) or linear(layer, rows)
-    )
+    encoder = minilm._query_bert.get().to(dtype)
     texts = [" ".join(["word"] * count) for count in (62, 61, 58, 62)]
     together = encoder.encode(texts)
     assert set(num_rows) == {256}  # 64 a text with the special tokens
